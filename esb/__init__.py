@@ -1,0 +1,1 @@
+"""esb: a lightweight asyncio service bus."""

@@ -1,0 +1,167 @@
+"""Message and Delivery: what travels through a route, and what leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+
+class Headers(dict[str, str]):
+    """Header names are lower-cased; an absent header is `""` (but `in` tells the truth)."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+class Decoded(Struct, frozen=True):
+    """What a codec made of bytes.
+
+    `about` joins `source.*` (CSV: `head`, `foot`); `memory` is handed back to `encode` of a codec of the same name,
+    so that an untouched or lightly changed document keeps what a tree cannot hold.
+    """
+
+    tree: Any
+    about: Mapping[str, Any] = {}
+    memory: Any = None
+
+
+class Part(Struct, frozen=True):
+    """One part of a split body.
+
+    `raw` is a document of its own that the same codec can `decode` again; `line` counts from 1 in the whole input;
+    `outer` is the tree of what stands before the first part (for `carry`); `count` is None while it is unknown.
+    """
+
+    tree: Any
+    raw: bytes
+    line: int | None = None
+    outer: Any = None
+    count: int | None = None
+
+
+class BadPart(Struct, frozen=True):
+    """A part that cannot be read, while the ones after it can: `raw` is what stood there (a document like Part.raw)."""
+
+    raw: bytes
+    error: Exception
+    line: int | None = None
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """Headers and a body inside a route. Immutable: steps return new ones through `with_...`.
+
+    `body` is bytes before a `read` and a plain tree (dict, list, str, int, bool, None, Decimal) after it.
+    `raw` are the bytes it came as. `format` names the codec of the last read ("" before one) and `codec` is that
+    codec; `changed` tells that the tree no longer says what `raw` says. `accepted_at` is in seconds since the
+    epoch, UTC, the same on every attempt and in explain.
+    """
+
+    uid: str
+    route: str
+    accepted_at: float
+    body: Any
+    raw: bytes
+    headers: Headers
+    source: Mapping[str, Any] = {}
+    part: Mapping[str, Any] | None = None
+    parent: Mapping[str, Any] | None = None
+    format: str = ""
+    codec: Any = None
+    memory: Any = None
+    media_type: str = ""
+    changed: bool = False
+    hops: int = 0
+    caller: str = ""
+
+    def with_body(self, body: Any) -> Message:
+        """The same message with another tree (or other bytes) as its body."""
+        return replace(self, body=body, changed=True)
+
+    def with_header(self, name: str, value: str) -> Message:
+        """The same message with one header set."""
+        headers = Headers(self.headers)
+        headers[name.lower()] = value
+        return replace(self, headers=headers)
+
+    def with_(self, **fields: Any) -> Message:
+        """The same message with other fields."""
+        return replace(self, **fields)
+
+
+class Scope(dict[str, Any]):
+    """The variables of an expression over one message (TABLE section 6); the rare ones are made when first asked."""
+
+    __slots__ = ("_message", "_zone")
+
+    def __init__(self, message: Message, var: Mapping[str, Any], zone: ZoneInfo) -> None:
+        super().__init__(
+            body=message.body,
+            raw=message.raw,
+            header=message.headers,
+            source=message.source,
+            part=message.part,
+            parent=message.parent,
+            var=var,
+        )
+        self._message = message
+        self._zone = zone
+
+    def __missing__(self, name: str) -> Any:
+        message = self._message
+        value: Any
+        if name == "now":
+            value = datetime.fromtimestamp(message.accepted_at, UTC)
+        elif name == "today":
+            value = self.today().isoformat()
+        elif name == "message":
+            accepted = datetime.fromtimestamp(message.accepted_at, UTC)
+            value = {"id": message.uid, "route": message.route, "accepted": accepted}
+        else:
+            raise KeyError(name)
+        self[name] = value
+        return value
+
+    def today(self) -> date:
+        """The date of acceptance in the bus's time zone."""
+        return datetime.fromtimestamp(self._message.accepted_at, self._zone).date()
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """One message for one target, as a target sees it. `id` is the same on every attempt."""
+
+    id: str
+    message_id: str
+    route: str
+    target: str
+    attempt: int = 1
+    maybe_sent: bool = False
+    replayed: bool = False
+    created: float = 0.0
+    headers: Mapping[str, str] = {}
+    size: int = 0
+    media_type: str = ""
+    values: Mapping[str, str] = {}
+    content: bytes | None = None
+    load: Callable[[], Awaitable[bytes]] | None = None
+    stream: Callable[[], AsyncIterator[bytes]] | None = None
+
+    async def body(self) -> bytes:
+        """All of the body."""
+        if self.content is not None:
+            return self.content
+        return await self.load() if self.load is not None else b""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body in pieces, without holding all of it when it is large (over 64 kB)."""
+        if self.stream is not None and self.content is None:
+            async for chunk in self.stream():
+                yield chunk
+        else:
+            yield await self.body()

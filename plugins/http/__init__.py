@@ -1,0 +1,1 @@
+"""HTTP: a source that listens and a target that calls."""
