@@ -47,7 +47,18 @@ from esb.ports import (
     Target,
     Text,
 )
-from esb.units import Duration, Expression, Percent, Rate, Secret, Size, Template
+from esb.units import (
+    Duration,
+    Expression,
+    HeaderTemplate,
+    NameTemplate,
+    Percent,
+    Rate,
+    Secret,
+    Size,
+    Template,
+    UrlTemplate,
+)
 
 __all__ = [
     "Accept",
@@ -73,6 +84,7 @@ __all__ = [
     "EsbError",
     "Expression",
     "ExpressionError",
+    "HeaderTemplate",
     "Headers",
     "Incoming",
     "Invalid",
@@ -80,6 +92,7 @@ __all__ = [
     "Message",
     "MessageError",
     "MissingField",
+    "NameTemplate",
     "OptionError",
     "Outcome",
     "Part",
@@ -104,5 +117,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unroutable",
+    "UrlTemplate",
     "hook",
 ]

@@ -134,6 +134,32 @@ class Template(str):
     __slots__ = ()
 
 
+class UrlTemplate(Template):
+    """A template whose values are percent-encoded, because it becomes part of a URL."""
+
+    __slots__ = ()
+
+
+class HeaderTemplate(Template):
+    """A template whose values may not hold CR, LF or NUL, because it becomes a header."""
+
+    __slots__ = ()
+
+
+class NameTemplate(Template):
+    """A template whose values may not hold separators, NUL, or a leading dot or dash: it becomes a file name."""
+
+    __slots__ = ()
+
+
+QUOTES: Final[dict[type[Template], str | None]] = {
+    Template: None,
+    UrlTemplate: "url",
+    HeaderTemplate: "header",
+    NameTemplate: "file",
+}
+
+
 class Secret(str):
     """`secret:NAME`: a reference into `[secrets]`, read at use with `context.secret`, never printed."""
 
@@ -144,13 +170,14 @@ class Secret(str):
 
 
 OPTION_TYPES: Final = (Duration, Size, Rate, Percent, Expression, Template, Secret)
+_TEXTS: Final = (Expression, *QUOTES, Secret)
 
 
 def decode_option(kind: type, value: Any) -> Any:
     """msgspec's `dec_hook` for the types above. Raises ValueError with the right spelling."""
     if kind in (Duration, Size, Rate, Percent):
         return kind.parse(value)
-    if kind in (Expression, Template, Secret):
+    if kind in _TEXTS:
         if not isinstance(value, str):
             raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
         if kind is Secret and not value.startswith("secret:"):
