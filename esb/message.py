@@ -59,8 +59,8 @@ class Message(Struct, frozen=True, kw_only=True):
 
     `body` is bytes before a `read` and a plain tree (dict, list, str, int, bool, None, Decimal) after it.
     `raw` are the bytes it came as. `format` names the codec of the last read ("" before one) and `codec` is that
-    codec; `changed` tells that the tree no longer says what `raw` says. `accepted_at` is in seconds since the
-    epoch, UTC, the same on every attempt and in explain.
+    codec; `changed` tells that the tree no longer says what `raw` says; `tree` is what a `write` made bytes of, so that
+    cases and templates still see it. `accepted_at` is in seconds since the epoch, UTC, the same on every attempt.
     """
 
     uid: str
@@ -77,6 +77,7 @@ class Message(Struct, frozen=True, kw_only=True):
     memory: Any = None
     media_type: str = ""
     changed: bool = False
+    tree: Any = None
     hops: int = 0
     caller: str = ""
 
@@ -102,7 +103,7 @@ class Scope(dict[str, Any]):
 
     def __init__(self, message: Message, var: Mapping[str, Any], zone: ZoneInfo) -> None:
         super().__init__(
-            body=message.body,
+            body=message.body if message.tree is None else message.tree,
             raw=message.raw,
             header=message.headers,
             source=message.source,

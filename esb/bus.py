@@ -1,0 +1,419 @@
+"""The house: built from a table, opened from the far end to the near one, closed in reverse. Read this first.
+
+A message walks through it in this order:
+
+    source -> intake (decode, check, route, transform: pipeline.plan) -> store (one commit: ack one, to the sender)
+           -> relay (a bounded window of rows a target) -> dispatch (one lane a target) -> target
+           -> store (the outcome is committed)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+
+from esb import dispatch, intake
+from esb.auth import open_auth
+from esb.blueprint import Draft
+from esb.clock import Clock, SystemClock
+from esb.dispatch import Lane, Pause, Post
+from esb.errors import ConfigError, EsbError, Problem, StoreError, describe
+from esb.intake import Door, Intake
+from esb.pipeline import Planner
+from esb.plugins import Registry
+from esb.ports import Source
+from esb.relay import Relay, Window
+from esb.replies import Waiters
+from esb.services import BusServices
+from esb.splitting import Desk, Splitter
+from esb.store import Store, open_store
+from esb.store.records import StoredDelivery
+from esb.table.load import load
+from esb.table.model import RouteSpec, SourceSpec, Table, TargetSpec
+from esb.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+UPKEEP = 5.0
+"""Seconds between two rounds of pruning and of writing down the time."""
+
+FIRST_AGAIN, LAST_AGAIN = 1.0, 60.0
+"""Seconds before a source that failed is opened again: the first wait, and the longest."""
+
+
+class Counters(intake.Counters, dispatch.Counters, Protocol):
+    """What the bus counts beside the books."""
+
+
+class Silence:
+    """Counts nothing."""
+
+    def accepted(self, route: str, seconds: float, /) -> None: ...
+
+    def duplicate(self, route: str, /) -> None: ...
+
+    def refused(self, route: str, code: str, /) -> None: ...
+
+    def delivered(self, route: str, target: str, seconds: float, waited: float, /) -> None: ...
+
+    def failed(self, route: str, target: str, kind: str, /) -> None: ...
+
+    def ended(self, route: str, target: str, state: str, /) -> None: ...
+
+
+class SourceState(msgspec.Struct):
+    """One running source: whether it may run, and the event that says it changed."""
+
+    route: RouteSpec
+    spec: SourceSpec
+    name: str
+    paused: str | None = None
+    changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+
+
+class Bus:
+    """One open house. Made by `open_bus`; its parts are public to the floors above (admin, cli, testing)."""
+
+    def __init__(
+        self,
+        table: Table,
+        registry: Registry,
+        store: Store,
+        services: BusServices,
+        clock: Clock,
+        counters: Counters,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.table = table
+        self.registry = registry
+        self.store = store
+        self.services = services
+        self.clock = clock
+        self.counters = counters
+        self.started = clock.now()
+        self.accepting = True
+        self.planners: dict[str, Planner] = {}
+        self.lanes: dict[str, Lane] = {}
+        self.sources: list[SourceState] = []
+        self.waiters = Waiters(clock)
+        self.watchdog = Watchdog(float(table.bus.step_timeout), self._stalled)
+        self._tasks = tasks
+        self._source_tasks: list[asyncio.Task[None]] = []
+        self._old: dict[str, dict[str, Planner]] = {}
+        self._staged = asyncio.Event()
+        self.relay = Relay({}, self._staged)
+        self.splitter: Splitter | None = None
+
+    async def build(self, stack: AsyncExitStack) -> None:
+        """Everything that can be wrong in the table is found here, before anything runs; raises ConfigError."""
+        self._open_logins()
+        self.planners = await self._draft(self.table, self.services, stack)
+        for spec in self.table.targets.values():
+            self.lanes[spec.name] = self._lane(spec)
+        self.relay = Relay({name: lane.window for name, lane in self.lanes.items()}, self._staged)
+        self.splitter = Splitter(
+            Desk(
+                store=self.store,
+                clock=self.clock,
+                planners=self.planner,
+                json=self.services.codec("json", {}),
+                offer=self.relay.offer,
+                wanted=self._staged,
+            )
+        )
+
+    def _open_logins(self) -> None:
+        for spec in self.table.auth.values():
+            self.services.auths[spec.name] = open_auth(spec, self.services)
+
+    async def _draft(self, table: Table, services: BusServices, stack: AsyncExitStack) -> dict[str, Planner]:
+        """The planners of every route of a table; all problems at once."""
+        draft = Draft(table, services.environment, services.open, stack)
+        planners: dict[str, Planner] = {}
+        problems: list[Problem] = []
+        for spec in table.routes.values():
+            try:
+                blueprint = await draft.route(spec)
+            except ConfigError as error:
+                problems.extend(error.problems)
+            else:
+                planners[spec.name] = Planner(blueprint, table.var, services.zone, planners.get, table.bus.name)
+        if problems:
+            raise ConfigError(problems)
+        return planners
+
+    def _lane(self, spec: TargetSpec) -> Lane:
+        post = Post(
+            store=self.store,
+            clock=self.clock,
+            counters=self.counters,
+            waiters=self.waiters,
+            replies={route.name: source.reply for route in self.table.routes.values() for source in route.sources[:1]},
+            offer=lambda rows: self.relay.offer(rows),
+            health=self.services.health,
+        )
+        context = self.services.context(spec, f"target.{spec.name}")
+        return Lane(
+            spec,
+            self.table.retry[spec.retry],
+            partial(spec.component.open, spec.options, context),
+            dispatch.programs(spec, self.services.environment.compile_template),
+            Window(spec.name, self.store, self.clock),
+            post,
+        )
+
+    async def planner(self, route: str, table_hash: str) -> Planner | None:
+        """The planner of a route in the table that accepted a message; "" or this table's hash: the current one (R11)."""
+        if table_hash in ("", self.table.hash):
+            return self.planners.get(route)
+        if table_hash not in self._old:
+            self._old[table_hash] = await self._rebuild(table_hash)
+        return self._old[table_hash].get(route)
+
+    async def _rebuild(self, table_hash: str) -> dict[str, Planner]:
+        """An older table from its kept text; empty when it can no longer be built."""
+        kept = await self.store.definition(table_hash)
+        if kept is None:
+            return {}
+        texts = msgspec.msgpack.decode(kept, type=dict[str, str])
+        try:
+            table = load(self.table.file, self.registry, text_overrides=texts)
+            services = BusServices(table, self.registry, self.clock)
+            return await self._draft(table, services, AsyncExitStack())
+        except EsbError as error:
+            log.error("table %s can no longer be built: %s", table_hash[:12], error)
+            return {}
+
+    async def start(self) -> None:
+        """Starts what is built: targets first, then what was left over, then the sources."""
+        await self.store.define(self.table.hash, "table", msgspec.msgpack.encode(dict(self.table.text)))
+        await self._restore_pauses()
+        await self._park_homeless()
+        for lane in self.lanes.values():
+            lane.hold_expiry = self._clock_held()
+            if lane.spec.off is None:
+                self._tasks.create_task(lane.run(), name=f"target {lane.name}")
+        assert self.splitter is not None
+        self._tasks.create_task(self.splitter.run(), name="splitter")
+        self._tasks.create_task(self._upkeep(), name="upkeep")
+        for route in self.table.routes.values():
+            for number, source in enumerate(route.sources):
+                self._start_source(route, source, number)
+
+    def _clock_held(self) -> bool:
+        """R12: after a jump of over an hour nothing expires until a person, or the table, agrees."""
+        held = abs(self.store.clock_jump) > 3600 and self.table.bus.clock_jump == "hold"
+        if held:
+            log.error("the clock jumped by %.0f s while the bus was down: nothing expires", self.store.clock_jump)
+            self.services.health("clock", "degraded", f"jumped by {self.store.clock_jump:.0f} s: run esb resume clock")
+        return held
+
+    async def _restore_pauses(self) -> None:
+        for lane in self.lanes.values():
+            if lane.spec.paused is not None:
+                lane.stop(Pause(lane.spec.paused, by="table"))
+        for kept in await self.store.pauses():
+            if kept.scope == "target" and kept.name in self.lanes:
+                lane = self.lanes[kept.name]
+                probe = float(self.table.retry[lane.spec.retry].auth.probe) if kept.until and kept.by == "bus" else None
+                lane.stop(Pause(kept.reason, kept.until, probe, kept.by))
+
+    async def _park_homeless(self) -> None:
+        """A row whose target is gone parks as no-target (R11)."""
+        gone = await self.store.park_unknown(list(self.lanes))
+        if gone:
+            log.error("%d deliveries are parked: their target is no longer in the table", gone)
+
+    def _start_source(self, route: RouteSpec, source: SourceSpec, number: int) -> None:
+        state = SourceState(route=route, spec=source, name=f"route.{route.name}" + (f".{number}" if number else ""))
+        state.paused = route.off or route.paused
+        self.sources.append(state)
+        self._source_tasks.append(self._tasks.create_task(self._source(state), name=f"source {state.name}"))
+
+    async def _source(self, state: SourceState) -> None:
+        """Runs one source, again and again while it fails; closed while its route is paused or off."""
+        wait = FIRST_AGAIN
+        while True:
+            state.changed.clear()
+            if state.paused is not None:
+                self.services.health(state.name, "down", f"paused: {state.paused}")
+                await state.changed.wait()
+                continue
+            begun = self.clock.now()
+            try:
+                await self._until_changed(state)
+                continue
+            except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+                self.services.health(state.name, "down", describe(error))
+                if not isinstance(error, (EsbError, OSError)):
+                    log.error("%s failed in its own code", state.name, exc_info=error)
+            wait = FIRST_AGAIN if self.clock.now() - begun > LAST_AGAIN else min(wait * 2, LAST_AGAIN)
+            await self.clock.sleep(wait)
+
+    async def _until_changed(self, state: SourceState) -> None:
+        """Opens and runs the source until it ends, fails, or its state changes."""
+        running = asyncio.ensure_future(self._run_source(state))
+        changed = asyncio.ensure_future(state.changed.wait())
+        try:
+            await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            if not running.done():
+                running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        if running.done() and not running.cancelled():
+            running.result()
+            raise EsbError("the source ended by itself")
+
+    async def _run_source(self, state: SourceState) -> None:
+        context = self.services.context(state.spec, state.name)
+        async with state.spec.component.open(state.spec.options, context) as source:
+            self.services.health(state.name, "up", "")
+            await self._serve(source, state)
+
+    async def _serve(self, source: Source, state: SourceState) -> None:
+        door = Door(
+            store=self.store,
+            relay=self.relay,
+            clock=self.clock,
+            waiters=self.waiters,
+            counters=self.counters,
+            planned=self._planned,
+            guard=self.watchdog.guard,
+            open=lambda: self.accepting,
+        )
+        await source.run(Intake(self.planners[state.route.name], state.spec, door))
+
+    async def _planned(self, uid: str) -> Any:
+        assert self.splitter is not None
+        return await self.splitter.planned(uid)
+
+    def _stalled(self, name: str, seconds: float) -> None:
+        log.warning("%s held the loop for %.0f ms", name, seconds * 1000)
+
+    async def _upkeep(self) -> None:
+        """Prunes what retention lets go, in chunks, and writes down the time."""
+        while True:
+            await self.clock.sleep(UPKEEP)
+            try:
+                await self.store.upkeep({name: route.retain for name, route in self.table.routes.items()})
+            except StoreError as error:
+                log.warning("upkeep of the store failed: %s", error)
+
+    async def pause(self, scope: str, name: str, reason: str, *, until: float | None = None, by: str = "") -> None:
+        """Stops a target's deliveries or closes a route's sources, until `resume`; kept over a restart."""
+        self.store.set_pause(scope, name, reason=reason, until=until, by=by)
+        if scope == "target":
+            self.lanes[name].stop(Pause(reason, until, None, by))
+        for state in self.sources:
+            if scope == "route" and state.route.name == name:
+                state.paused = reason
+                state.changed.set()
+
+    async def resume(self, scope: str, name: str, *, by: str = "") -> None:
+        """Ends a pause; for scope "clock" lets expiry go on after a jump."""
+        self.store.clear_pause(scope, name, by=by)
+        if scope == "target":
+            self.lanes[name].resume()
+        if scope == "clock":
+            self.services.health("clock", "up", "")
+            for lane in self.lanes.values():
+                lane.hold_expiry = False
+        for state in self.sources:
+            if scope == "route" and state.route.name == name:
+                state.paused = None
+                state.changed.set()
+
+    def offer(self, rows: Sequence[StoredDelivery]) -> None:
+        """Rows that an operator made due again."""
+        self.relay.offer(rows)
+
+    def look(self, targets: Iterable[str] | None = None) -> None:
+        """The store changed under the windows: read it again; staged work too."""
+        for name in self.lanes if targets is None else targets:
+            if name in self.lanes:
+                self.lanes[name].window.look()
+        self._staged.set()
+
+    async def drain(self) -> bool:
+        """Closes the sources, then lets what is under way finish, for `[bus] drain` at most. True when all did."""
+        self.accepting = False
+        for task in self._source_tasks:
+            task.cancel()
+        await asyncio.gather(*self._source_tasks, return_exceptions=True)
+        lanes = [asyncio.ensure_future(lane.drain()) for lane in self.lanes.values()]
+        if not lanes:
+            return True
+        _, late = await asyncio.wait(lanes, timeout=float(self.table.bus.drain))
+        for future in late:
+            future.cancel()
+        return not late
+
+
+@asynccontextmanager
+async def open_bus(
+    table: Table,
+    registry: Registry,
+    *,
+    clock: Clock | None = None,
+    counters: Counters | None = None,
+    durable: bool = True,
+    before_start: Callable[[Bus], None] | None = None,
+) -> AsyncIterator[Bus]:
+    """A running bus. Raises ConfigError before anything started, StoreError when the store cannot be opened.
+
+    Closing it drains: sources first, then what is under way.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            open_store(table.data, clock=clock, limits=table.bus.outbox, durable=durable, node=table.bus.name)
+        )
+        services = await stack.enter_async_context(BusServices(table, registry, clock, checkpoint=store.checkpoint))
+        tasks = await stack.enter_async_context(watched())
+        bus = Bus(table, registry, store, services, clock, counters or Silence(), tasks)
+        await bus.build(stack)
+        if before_start is not None:
+            before_start(bus)
+        stack.enter_context(bus.watchdog.watching())
+        await bus.start()
+        try:
+            yield bus
+        finally:
+            await bus.drain()
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[asyncio.TaskGroup]:
+    """Tasks that live as long as the block: one that fails cancels the block, the end of the block cancels them."""
+    async with asyncio.TaskGroup() as tasks:
+        made: list[asyncio.Task[Any]] = []
+        create = tasks.create_task
+
+        def keep(coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+            task = create(coroutine, **options)
+            made.append(task)
+            return task
+
+        tasks.create_task = keep  # type: ignore[method-assign, assignment]
+        try:
+            yield tasks
+        finally:
+            for task in made:
+                task.cancel()
+
+
+def describe_table(table: Table) -> Mapping[str, Any]:
+    """What a start says about the table it runs."""
+    return {
+        "file": str(table.file),
+        "hash": table.hash[:12],
+        "routes": len(table.routes),
+        "targets": len(table.targets),
+    }

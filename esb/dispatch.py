@@ -1,0 +1,491 @@
+"""From the outbox to a target: one lane a target tries its deliveries and commits what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from esb.blueprint import assemble, templates
+from esb.clock import Clock
+from esb.errors import DeliveryError, MaybeSent, StoreError, Unavailable, describe
+from esb.expressions import TemplateProgram
+from esb.message import Delivery
+from esb.ports import Receipt, Reply, Target
+from esb.relay import Window
+from esb.replies import Waiters, answers, delivered, failed, pack
+from esb.retry import Dead, Failure, History, Park, PauseTarget, RetryAt, RetryPolicy, classify, decide
+from esb.store import Store
+from esb.store.records import AttemptRecord, Settled, Settlement, StoredDelivery
+from esb.table.model import ReplySpec, TargetSpec
+from esb.units import QUOTES
+
+log = logging.getLogger(__name__)
+
+GIVE_WAY = 32
+"""Deliveries in a row after which a worker lets others run, when the target never waits."""
+
+AUTH_FAILURES = 3
+"""Logins refused to different messages, without a success between, that pause a target (R17)."""
+
+SETTLE_AGAIN = 1.0
+"""Seconds before an outcome that could not be committed is committed again."""
+
+_FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+
+
+class Counters(Protocol):
+    """What dispatch counts beside the books (floor 6 shows it)."""
+
+    def delivered(self, route: str, target: str, seconds: float, waited: float, /) -> None: ...
+
+    def failed(self, route: str, target: str, kind: str, /) -> None: ...
+
+    def ended(self, route: str, target: str, state: str, /) -> None: ...
+
+
+class Post(Struct, frozen=True, kw_only=True):
+    """What every lane of one bus shares. `offer` takes rows that became due; `replies` are the routes whose senders
+    wait for an outcome; `health` says how a component is doing."""
+
+    store: Store
+    clock: Clock
+    counters: Counters
+    waiters: Waiters
+    replies: Mapping[str, ReplySpec]
+    offer: Callable[[Any], None]
+    health: Callable[[str, str, str], None]
+
+
+class Pause(Struct, frozen=True):
+    """Why a lane stands still. `probe` is the seconds between tries of one real delivery; None: a person resumes."""
+
+    reason: str
+    until: float | None = None
+    probe: float | None = None
+    by: str = "bus"
+
+
+class Lane:
+    """The deliveries of one target: `concurrency` workers, a rate limit, a pause, and what its failures come to."""
+
+    def __init__(
+        self,
+        spec: TargetSpec,
+        policy: RetryPolicy,
+        open_target: Callable[[], AbstractAsyncContextManager[Target]],
+        programs: Mapping[str, tuple[TemplateProgram, str | None]],
+        window: Window,
+        post: Post,
+    ) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.window = window
+        self.pause: Pause | None = None
+        self._policy = policy
+        self._open = open_target
+        self._constants = {
+            path: program.constant for path, (program, _) in programs.items() if program.constant is not None
+        }
+        self._templates = {path: item for path, item in programs.items() if item[0].constant is None}
+        self._post = post
+        self._target: Target | None = None
+        self._resumed = asyncio.Event()
+        self._bucket = Bucket(spec, post.clock)
+        self._auth_failed: set[str] = set()
+        self._rejected = 0
+        self._unsettled = 0
+        self._under_way = 0
+        self._draining = False
+        self._quiet = asyncio.Event()
+        self._probe_ready = False
+        self.hold_expiry = False
+
+    async def run(self) -> None:
+        """Opens the target (again and again while it is away) and works until cancelled."""
+        while True:
+            try:
+                async with self._opened():
+                    await self._work_all()
+            except (DeliveryError, OSError) as error:
+                self._post.health(f"target.{self.name}", "down", describe(error))
+                await self._post.clock.sleep(float(self._policy.transient.first))
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        async with self._open() as target:
+            self._target = target
+            self._post.health(f"target.{self.name}", "up", "")
+            yield
+
+    async def _work_all(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.window.run(), name=f"window {self.name}")
+            for number in range(
+                1 if self.spec.order_by is None and self.spec.concurrency < 2 else self.spec.concurrency
+            ):
+                tasks.create_task(self._work(), name=f"lane {self.name} {number}")
+
+    async def _work(self) -> None:
+        count = 0
+        while True:
+            await self._open_road()
+            row = await self.window.take()
+            if self._draining or (self.pause is not None and not self._probing()):
+                self.window.give_back(row)
+                continue
+            await self._bucket.token()
+            await self._tried(row)
+            count += 1
+            if count % GIVE_WAY == 0:
+                await asyncio.sleep(0)
+
+    async def _tried(self, row: StoredDelivery) -> None:
+        self._under_way += 1
+        try:
+            await self._attempt(row)
+        finally:
+            self._under_way -= 1
+            self._hush()
+
+    def _hush(self) -> None:
+        if self.quiet:
+            self._quiet.set()
+
+    async def drain(self) -> None:
+        """Takes nothing new; returns when what is under way is done and committed. Waiting rows stay in the store."""
+        self._draining = True
+        while not self.quiet:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def _open_road(self) -> None:
+        """Waits while the target is paused, but for the worker that probes; for good when the lane drains."""
+        if self._draining:
+            await asyncio.get_running_loop().create_future()
+        while (pause := self.pause) is not None:
+            if pause.probe is None and pause.until is None:
+                await self._resumed.wait()
+                continue
+            if pause.until is not None and self._post.clock.now() >= pause.until:
+                if pause.probe is None:
+                    self.resume()
+                    return
+                self.pause = Pause(pause.reason, self._post.clock.now() + pause.probe, pause.probe, pause.by)
+                self._probe_ready = True
+                return
+            await self._until(pause.until)
+
+    async def _until(self, moment: float | None) -> None:
+        clock = asyncio.ensure_future(self._post.clock.sleep((moment or 0) - self._post.clock.now()))
+        resumed = asyncio.ensure_future(self._resumed.wait())
+        try:
+            await asyncio.wait({clock, resumed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            clock.cancel()
+            resumed.cancel()
+
+    def _probing(self) -> bool:
+        """One delivery may try the road while the target is paused."""
+        ready, self._probe_ready = self._probe_ready, False
+        return ready
+
+    def stop(self, pause: Pause) -> None:
+        """No more deliveries until `resume`, the end of `until`, or a probe that succeeds."""
+        self._resumed.clear()
+        self.pause = pause
+
+    def resume(self) -> None:
+        """Deliveries go on; what was counted against the target is forgotten."""
+        self.pause = None
+        self._auth_failed.clear()
+        self._rejected = 0
+        self._resumed.set()
+
+    async def _attempt(self, row: StoredDelivery) -> None:
+        """One try of one delivery, and its outcome handed to the store."""
+        clock = self._post.clock
+        started = clock.now()
+        if row.expires is not None and started >= row.expires and not self.hold_expiry:
+            self._settle(Settlement(delivery=row, state="expired", reason="expired", counts=False))
+            return
+        slot = self._post.store.inflight.enter("delivery", row.row)
+        try:
+            delivery = self._delivery(row)
+            receipt = await self._deliver(delivery)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(row, MaybeSent("the target was cancelled by its own library"), started)
+        except _FAULTS as error:
+            self._failed(row, error, started)
+        else:
+            self._succeeded(row, receipt, started)
+        finally:
+            self._post.store.inflight.leave(slot)
+
+    async def _deliver(self, delivery: Delivery) -> Receipt | None:
+        assert self._target is not None
+        timeout = asyncio.timeout(float(self.spec.timeout))
+        try:
+            async with timeout:
+                return await self._target.deliver(delivery)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise MaybeSent(f"no answer within {self.spec.timeout}", code="D451") from error
+            raise
+
+    def _delivery(self, row: StoredDelivery) -> Delivery:
+        """The row as the target sees it, with the current target's addresses around the planned values (R11)."""
+        store = self._post.store
+        body_id = row.body_id
+        return Delivery(
+            id=row.id,
+            message_id=row.uid,
+            route=row.route,
+            target=row.target,
+            attempt=row.attempts + 1,
+            maybe_sent=row.maybe_sent,
+            replayed=row.round > 0 or row.made == "replay",
+            created=row.accepted_at,
+            headers=row.headers,
+            size=row.size,
+            media_type=row.media,
+            values=self._values(row),
+            content=row.content,
+            load=None if row.content is not None else (lambda: store.body(body_id)),
+            stream=None if row.content is not None else (lambda: store.stream(body_id)),
+        )
+
+    def _values(self, row: StoredDelivery) -> Mapping[str, str]:
+        if not self._templates:
+            return self._constants
+        values = dict(self._constants)
+        for path, (program, quote) in self._templates.items():
+            try:
+                values[path] = assemble(program, quote, row.values)
+            except KeyError as error:
+                raise Unplanned(
+                    f"{path} asks for {{{error.args[0]}}}, which this message was not planned with"
+                ) from error
+        return values
+
+    def _succeeded(self, row: StoredDelivery, receipt: Receipt | None, started: float) -> None:
+        post = self._post
+        if self.pause is not None and self.pause.probe is not None:
+            log.info("target %s answers again: resumed", self.name)
+            self._settle_pause(None)
+        if self._auth_failed or self._rejected:
+            self._auth_failed.clear()
+            self._rejected = 0
+        ended = post.clock.now()
+        post.counters.delivered(row.route, row.target, ended - started, ended - row.accepted_at)
+        reply = self._reply(row, receipt)
+        note = "" if receipt is None else receipt.note[:1024]
+        settlement = Settlement(
+            delivery=row, state="delivered", note=note, answer=None if reply is None else pack(reply)
+        )
+        self._settle(settlement, reply)
+
+    def _reply(self, row: StoredDelivery, receipt: Receipt | None) -> Reply | None:
+        if not self._post.replies:
+            return None
+        spec = answers(self._post.replies, row.route, row.target)
+        return None if spec is None else delivered(spec, row.uid, receipt)
+
+    def _failed(self, row: StoredDelivery, error: BaseException, started: float) -> None:
+        """Classifies, decides, and writes both down."""
+        now = self._post.clock.now()
+        if isinstance(error, Unplanned):
+            self._settle(Settlement(delivery=row, state="parked", reason=f"no-value: {error}", counts=False))
+            return
+        failure = classify(error)
+        self._post.counters.failed(row.route, row.target, failure.kind)
+        self._complain(row, failure, error)
+        attempt = AttemptRecord(
+            n=row.attempts + 1,
+            at=now,
+            kind=failure.kind,
+            code=failure.code,
+            place=f"target.{self.name}",
+            params=_evidence(error),
+            ms=(now - started) * 1000,
+        )
+        history = History(row.id, row.attempts + 1, now - row.accepted_at)
+        disposition = decide(self._policy, failure, history, now)
+        self._dispose(row, failure, disposition, attempt)
+
+    def _complain(self, row: StoredDelivery, failure: Failure, error: BaseException) -> None:
+        if failure.kind == "fault":
+            self._post.health(f"target.{self.name}", "degraded", f"plugin fault: {failure.text[:200]}")
+            log.error("target %s: fault of its plugin in %s", self.name, row.id, exc_info=error)
+        else:
+            log.info("target %s: %s of %s: %s", self.name, failure.kind, row.id, failure.code)
+
+    def _dispose(
+        self,
+        row: StoredDelivery,
+        failure: Failure,
+        disposition: RetryAt | Dead | Park | PauseTarget,
+        attempt: AttemptRecord,
+    ) -> None:
+        unknown = failure.kind == "unknown"
+        match disposition:
+            case RetryAt(at=at):
+                outcome = Settlement(
+                    delivery=row, state="due", due=at, attempt=attempt, maybe_sent=unknown, reason=failure.code
+                )
+            case Dead(reason=reason):
+                outcome = self._end(row, "dead", reason, attempt)
+            case Park(reason=reason):
+                outcome = self._end(row, "parked", reason, attempt)
+            case PauseTarget(at=at, probe=probe, reason=reason):
+                outcome = Settlement(delivery=row, state="due", due=at, attempt=attempt, reason=failure.code)
+                self._login_refused(row, probe, reason)
+        self._count_rejected(failure)
+        self._settle(outcome, self._bad_reply(row, outcome))
+
+    def _end(
+        self, row: StoredDelivery, state: Literal["dead", "parked"], reason: str, attempt: AttemptRecord
+    ) -> Settlement:
+        self._post.counters.ended(row.route, row.target, state)
+        reply = self._bad_answer(row, state, reason)
+        return Settlement(
+            delivery=row,
+            state=state,
+            reason=reason,
+            attempt=attempt,
+            when_stuck=self.spec.when_stuck,
+            answer=None if reply is None else pack(reply),
+        )
+
+    def _bad_answer(self, row: StoredDelivery, state: str, reason: str) -> Reply | None:
+        if state != "dead" or answers(self._post.replies, row.route, row.target) is None:
+            return None
+        return failed(row.uid, state, reason)
+
+    def _bad_reply(self, row: StoredDelivery, outcome: Settlement) -> Reply | None:
+        return self._bad_answer(row, outcome.state, outcome.reason)
+
+    def _login_refused(self, row: StoredDelivery, probe: float, reason: str) -> None:
+        self._auth_failed.add(row.uid)
+        if len(self._auth_failed) >= AUTH_FAILURES and self.pause is None:
+            log.error("target %s: login refused for %d messages: paused", self.name, AUTH_FAILURES)
+            self._settle_pause(Pause(f"login refused: {reason}", self._post.clock.now() + probe, probe))
+
+    def _count_rejected(self, failure: Failure) -> None:
+        if failure.kind != "permanent":
+            return
+        self._rejected += 1
+        limit = self._policy.permanent.in_a_row
+        if limit is not None and self._rejected >= limit and self.pause is None:
+            log.error("target %s: %d messages rejected in a row: paused", self.name, limit)
+            self._settle_pause(Pause(f"{limit} messages rejected in a row: {failure.text[:200]}"))
+
+    def _settle_pause(self, pause: Pause | None) -> None:
+        """Pauses or resumes, and writes it down so that a restart keeps it."""
+        if pause is None:
+            self.resume()
+            self._post.store.clear_pause("target", self.name, by="bus")
+            self._post.health(f"target.{self.name}", "up", "")
+        else:
+            self.stop(pause)
+            self._post.store.set_pause("target", self.name, reason=pause.reason, until=pause.until, by=pause.by)
+            self._post.health(f"target.{self.name}", "down", pause.reason)
+
+    def _settle(self, settlement: Settlement, reply: Reply | None = None) -> None:
+        """Hands an outcome to the store's next batch; the row's place is free when it is on disk."""
+        self._unsettled += 1
+        future = self._post.store.settle(settlement)
+        future.add_done_callback(lambda done: self._settled(settlement, reply, done))
+
+    def _settled(self, settlement: Settlement, reply: Reply | None, done: asyncio.Future[Settled]) -> None:
+        self._unsettled -= 1
+        self._hush()
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self._settle_later(settlement, reply, error)
+            return
+        row = settlement.delivery
+        settled = done.result()
+        self.window.release(row)
+        if settlement.state == "due":
+            self.window.nudge()
+        if settled.promoted:
+            self._post.offer(settled.promoted)
+        if reply is not None:
+            self._tell(row, reply, settled)
+
+    def _tell(self, row: StoredDelivery, reply: Reply, settled: Settled) -> None:
+        """The waiting sender hears when its target has the message, or when all have, or when one is dead."""
+        spec = answers(self._post.replies, row.route, row.target)
+        if spec is not None and (spec.target is not None or settled.state != "open" or reply.status == 502):
+            self._post.waiters.answer(row.uid, reply)
+
+    def _settle_later(self, settlement: Settlement, reply: Reply | None, error: BaseException) -> None:
+        if not isinstance(error, StoreError):
+            log.error("target %s: outcome of %s not committed", self.name, settlement.delivery.id, exc_info=error)
+        loop = asyncio.get_running_loop()
+        loop.call_later(SETTLE_AGAIN, self._settle, settlement, reply)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing under way and no outcome uncommitted."""
+        return self._unsettled == 0 and self._under_way == 0
+
+
+class Unplanned(Exception):
+    """The target now asks for a value that the message was not planned with."""
+
+
+class Bucket:
+    """A token bucket: `limit` deliveries a second on average, bursts of `burst` (default one second's worth)."""
+
+    def __init__(self, spec: TargetSpec, clock: Clock) -> None:
+        self._rate = None if spec.limit is None else spec.limit.per_second
+        self._burst = float(spec.burst or max(1.0, self._rate or 1.0))
+        self._tokens = self._burst
+        self._clock = clock
+        self._at = clock.now()
+
+    async def token(self) -> None:
+        """Returns when one more delivery may go."""
+        if self._rate is None:
+            return
+        while True:
+            now = self._clock.now()
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+            if self._tokens >= 1.0:
+                self._tokens -= 1.0
+                return
+            await self._clock.sleep((1.0 - self._tokens) / self._rate)
+
+
+def programs(
+    spec: TargetSpec, compile_template: Callable[[str], TemplateProgram]
+) -> dict[str, tuple[TemplateProgram, str | None]]:
+    """Every template of a target's options, compiled, with how its values are escaped."""
+    return {path: (compile_template(text), QUOTES[type(text)]) for path, text in templates(spec.options)}
+
+
+def _evidence(error: BaseException) -> Mapping[str, Any]:
+    """What the target said, for the journal: at most 4 kB, structured."""
+    if isinstance(error, DeliveryError) and error.evidence:
+        return {"text": str(error)[:500], "evidence": error.evidence[:4096]}
+    return {"text": f"{describe(error)}"[:500]}
+
+
+async def probe(target: Callable[[], Awaitable[str]]) -> str:
+    """Asks a target's probe; raises Unavailable when it has no answer."""
+    try:
+        return await target()
+    except OSError as error:
+        raise Unavailable(describe(error)) from error

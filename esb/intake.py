@@ -1,0 +1,218 @@
+"""From a source to the outbox: accept() plans a message, commits all it causes, and only then returns."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from esb.clock import Clock
+from esb.errors import Closing, EsbError
+from esb.ids import claimed_uid, new_uid
+from esb.message import Headers, Message
+from esb.pipeline import Plan, Planner
+from esb.ports import Accepted, Incoming, Outcome, Reply
+from esb.replies import Waiters, settled, unpack
+from esb.store import Store
+from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
+from esb.table.model import SourceSpec
+
+INLINE = 65_536
+"""Bodies up to this many bytes live in the row (R7)."""
+
+OFF_LOOP = 262_144
+"""Bodies over this many bytes are decoded in a thread (R18)."""
+
+
+class Counters(Protocol):
+    """What intake counts beside the books (floor 6 shows it)."""
+
+    def accepted(self, route: str, seconds: float, /) -> None: ...
+
+    def duplicate(self, route: str, /) -> None: ...
+
+    def refused(self, route: str, code: str, /) -> None: ...
+
+
+class Relay(Protocol):
+    """Where committed rows go on to."""
+
+    def offer(self, rows: Sequence[StoredDelivery], /) -> None: ...
+
+    def staged(self) -> None: ...
+
+
+class Door(Struct, frozen=True, kw_only=True):
+    """What every intake of one bus shares. `planned` waits until a message is planned wholly; `guard` runs a plan
+    under the step timeout (R18); `open` is false once the bus stops."""
+
+    store: Store
+    relay: Relay
+    clock: Clock
+    waiters: Waiters
+    counters: Counters
+    planned: Callable[[str], Awaitable[Outcome]]
+    guard: Callable[..., Plan]
+    open: Callable[[], bool]
+
+
+class Intake:
+    """The `accept` of one source."""
+
+    def __init__(self, planner: Planner, source: SourceSpec, door: Door) -> None:
+        self._planner = planner
+        self._route = planner.spec.name
+        self._source = source
+        self._door = door
+        self._targets = planner.blueprint.targets
+        self._name = f"route.{self._route}"
+
+    async def __call__(self, message: Incoming, /) -> Accepted:
+        """On disk when it returns; raises Busy, Closing, a MessageError (refused) or StoreError (unknown)."""
+        started = self._door.clock.now()
+        try:
+            self._admit()
+            acceptance = await self._prepare(message, started)
+            if self._source.reply.kind == "stored":
+                stored, reply = await asyncio.shield(self._commit(acceptance)), None
+            else:
+                stored, reply = await self._commit_and_wait(acceptance)
+        except EsbError as error:
+            self._door.counters.refused(self._route, error.code)
+            raise
+        if stored.duplicate:
+            self._door.counters.duplicate(self._route)
+        else:
+            self._door.counters.accepted(self._route, self._door.clock.now() - started)
+        planned = None if message.claim is None else partial(self._door.planned, stored.uid)
+        return Accepted(id=stored.uid, duplicate=stored.duplicate, reply=reply, planned=planned)
+
+    async def many(self, messages: Sequence[Incoming], /) -> Sequence[Accepted | Exception]:
+        """Several messages in one commit; outcomes in order."""
+        results = await asyncio.gather(*(self(message) for message in messages), return_exceptions=True)
+        return [self._outcome(result) for result in results]
+
+    def _outcome(self, result: Accepted | BaseException) -> Accepted | Exception:
+        if isinstance(result, BaseException) and not isinstance(result, Exception):
+            raise result
+        return result
+
+    def _admit(self) -> None:
+        if not self._door.open():
+            raise Closing("the bus is stopping")
+        busy = self._door.store.room(self._targets)
+        if busy is not None:
+            raise busy
+
+    async def _prepare(self, incoming: Incoming, now: float) -> Acceptance:
+        """The plan of a message and what it is recognised by; nothing durable but a large body's file yet."""
+        body, data = await self._body(incoming)
+        message = self._message(incoming, data, now)
+        payload = body.sha256 or hashlib.sha256(data).digest()
+        plan = await self._plan(message, body, incoming.once)
+        new = await self._keep_large(plan.message)
+        return Acceptance(
+            message=new,
+            key=plan.key,
+            claim=incoming.claim,
+            payload=payload,
+            once_for=float(self._planner.spec.once_for),
+            source=self._name,
+            checkpoint=None if incoming.checkpoint is None else (self._name, incoming.checkpoint),
+        )
+
+    async def _body(self, incoming: Incoming) -> tuple[NewBody, bytes]:
+        """The body as it is kept, and its bytes where planning looks at them."""
+        given = incoming.body
+        if isinstance(given, bytes) and len(given) <= INLINE:
+            return NewBody(data=given, size=len(given), media=incoming.media_type), given
+        kept = await self._door.store.keep(given)
+        kept = replace(kept, media=incoming.media_type)
+        if kept.data is not None:
+            return kept, kept.data
+        if isinstance(given, bytes):
+            return kept, given
+        if self._planner.blueprint.opaque:
+            return kept, b""
+        return kept, await self._door.store.kept(kept)
+
+    def _message(self, incoming: Incoming, data: bytes, now: float) -> Message:
+        headers = Headers()
+        hops = 0
+        for name, value in incoming.headers.items():
+            lowered = name.lower()
+            if not lowered.startswith("esb-"):
+                headers[lowered] = value
+            elif lowered == "esb-hops" and value.isdigit():
+                hops = int(value[:4])
+        uid = new_uid(now) if incoming.claim is None else claimed_uid(self._route, incoming.claim)
+        return Message(
+            uid=uid,
+            route=self._route,
+            accepted_at=now,
+            body=data,
+            raw=data,
+            headers=headers,
+            source=incoming.about,
+            media_type=incoming.media_type,
+            hops=hops,
+            caller=incoming.caller,
+        )
+
+    async def _plan(self, message: Message, body: NewBody, once: str | None) -> Plan:
+        if body.size > OFF_LOOP and not self._planner.blueprint.opaque:
+            return await asyncio.to_thread(self._planner.plan, message, body, once=once)
+        return self._door.guard(self._planner.plan, message, body, once=once)
+
+    async def _keep_large(self, message: NewMessage) -> NewMessage:
+        """Planned bodies that are large become files before the rows that name them."""
+        if all(delivery.body is None or delivery.body.size <= INLINE for delivery in message.deliveries):
+            return message
+        return replace(message, deliveries=[await self._kept(delivery) for delivery in message.deliveries])
+
+    async def _kept(self, delivery: NewDelivery) -> NewDelivery:
+        body = delivery.body
+        if body is None or body.data is None or body.size <= INLINE:
+            return delivery
+        return replace(delivery, body=replace(await self._door.store.keep(body.data), media=body.media))
+
+    async def _commit(self, acceptance: Acceptance) -> Stored:
+        """The group commit; afterwards, and not before, the rows go on to the relay."""
+        stored = await self._door.store.accept(self._with_reply(acceptance))
+        if stored.deliveries:
+            self._door.relay.offer(stored.deliveries)
+        if acceptance.message.stage and not stored.duplicate:
+            self._door.relay.staged()
+        return stored
+
+    def _with_reply(self, acceptance: Acceptance) -> Acceptance:
+        """A delivery that a sender waits for ends with its request, unless `late = "deliver"` (R6)."""
+        reply = self._source.reply
+        if reply.kind != "from" or reply.late == "deliver":
+            return acceptance
+        message = acceptance.message
+        ends = message.accepted_at + reply.timeout
+        deliveries = [
+            replace(delivery, expires=ends) if delivery.target == reply.target else delivery
+            for delivery in message.deliveries
+        ]
+        return replace(acceptance, message=replace(message, deliveries=deliveries))
+
+    async def _commit_and_wait(self, acceptance: Acceptance) -> tuple[Stored, Reply]:
+        """The route's answer: the kept one, or what the deliveries come to within the time. The wait begins before the
+        commit, so that no outcome is missed."""
+        uid = acceptance.message.uid
+        with self._door.waiters.expect(uid) as future:
+            stored = await asyncio.shield(self._commit(acceptance))
+            if stored.answer is not None:
+                return stored, unpack(stored.answer)
+            if stored.duplicate and stored.state != "open":
+                return stored, settled(uid, stored.state, "")
+            if not stored.duplicate and not acceptance.message.stage and not acceptance.message.deliveries:
+                return stored, settled(uid, acceptance.message.state, acceptance.message.reason)
+            return stored, await self._door.waiters.within(future, uid, self._source.reply.timeout)

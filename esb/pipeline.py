@@ -1,0 +1,501 @@
+"""plan(): all that a message will cause, before anything has happened. Pure, so that explain, test and production
+run the same code (R20)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from esb.blueprint import Blueprint, ReadyCase, ReadyStep, ReadyTo
+from esb.errors import Invalid, MessageError, Problem, StepTimeout, describe
+from esb.ids import derived_uid
+from esb.message import Headers, Message, Scope
+from esb.ports import Dropped
+from esb.store.records import Made, MessageState, NewBody, NewDelivery, NewMessage
+from esb.table.model import OutcomeSpec
+
+HOPS = 16
+"""How many routes may hand a message on before it is a loop."""
+
+_FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+_STATES: Mapping[str, MessageState] = {
+    "quarantine": "quarantined",
+    "park": "unmatched",
+    "dead": "dead",
+    "drop": "dropped",
+}
+
+
+class Ending(Exception):
+    """The message ends here, in this state, for this reason."""
+
+    def __init__(self, state: MessageState, reason: str, errors: Sequence[Problem] = ()) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.errors = tuple(errors)
+
+
+class Trace(Struct, omit_defaults=True):
+    """The decision as it is kept with a message: the names of the cases taken, the cases false for a missing field,
+    findings that were only noted, and for a part where it stood (index, count, last, line) and what it carries."""
+
+    cases: tuple[str, ...] = ()
+    missing: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    errors: tuple[Problem, ...] = ()
+    step: str = ""
+    part: tuple[int, int | None, bool, int | None] | None = None
+    carry: bytes = b""
+    raw_json: bool = False
+
+
+class Plan(Struct, frozen=True):
+    """What to commit, and the once-key it is recognised by."""
+
+    message: NewMessage
+    key: str | None = None
+
+
+class Voice:
+    """Listens to a plan being made; explain gives one that speaks."""
+
+    def step(self, step: ReadyStep, before: Message, after: Sequence[Message] | BaseException | None) -> None:
+        """A step ran (`after` None: its `if` was false)."""
+
+    def cases(self, blueprint: Blueprint, scope: Scope, taken: Sequence[int]) -> None:
+        """The cases were decided."""
+
+    def delivery(self, message: Message, delivery: NewDelivery) -> None:
+        """A delivery was planned."""
+
+
+class Walk(Struct):
+    """One planning under way: what has been noted so far."""
+
+    trace: Trace
+    deliveries: list[NewDelivery]
+    handed: list[NewMessage]
+    bodies: dict[int, tuple[Any, NewBody | None, str]]
+    numbers: dict[str, int]
+    original: bytes
+    headers: Mapping[str, str]
+    voice: Voice | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Planner:
+    """Plans for one route. `routes` finds the planner of a route that is handed over to."""
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        var: Mapping[str, Any],
+        zone: ZoneInfo,
+        routes: Callable[[str], Planner | None],
+        group: str = "",
+    ) -> None:
+        self.blueprint = blueprint
+        self.spec = blueprint.spec
+        self._var = var
+        self._zone = zone
+        self._routes = routes
+        self._group = group
+        self._traces = {case.spec.name: _encode(Trace(cases=(case.spec.name,))) for case in blueprint.cases}
+        self._plain = _encode(Trace())
+
+    def scope(self, message: Message) -> Scope:
+        """The variables of an expression over this message."""
+        return Scope(message, self._var, self._zone)
+
+    def plan(
+        self,
+        message: Message,
+        body: NewBody,
+        *,
+        made: Made = "source",
+        may_refuse: bool = True,
+        once: str | None = None,
+        voice: Voice | None = None,
+    ) -> Plan:
+        """Everything the message causes, up to a split (R1).
+
+        Raises Invalid when the route refuses (`reply 4xx`) and `may_refuse`; any other fate is a state of the plan.
+        """
+        walk = Walk(Trace(), [], [], {}, {}, message.raw, message.headers, voice)
+        key: str | None = once
+        keys: dict[str, str] = {}
+        stage = ""
+        try:
+            message, key, keys, stage = self._prefix(message, once, walk)
+        except Ending as ending:
+            return Plan(self._ended(message, body, made, ending, walk), key)
+        except Invalid as refusal:
+            return Plan(self._refused(message, body, made, refusal, walk, may_refuse), key)
+        return Plan(self._planned(message, body, made, keys, stage, walk, may_refuse), key)
+
+    def _planned(
+        self,
+        message: Message,
+        body: NewBody,
+        made: Made,
+        keys: Mapping[str, str],
+        stage: str,
+        walk: Walk,
+        may_refuse: bool,
+    ) -> NewMessage:
+        """From the end of the prefix to the deliveries; nothing more when a split waits (`stage`)."""
+        if stage:
+            return self._record(message, body, made, "open", "", walk, keys=keys, stage=stage)
+        try:
+            rest = self._rest(message, walk)
+            state, reason = self._deliver_all(rest, walk)
+        except Ending as ending:
+            return self._ended(message, body, made, ending, walk, keys)
+        except Invalid as refusal:
+            return self._refused(message, body, made, refusal, walk, may_refuse)
+        return self._record(message, body, made, state, reason, walk, keys=keys)
+
+    def part(self, message: Message, body: NewBody, uid: str, trace: Trace, last: bool) -> NewMessage:
+        """One part of a split, planned from the step after it. Never refuses: the parent was accepted already."""
+        assert self.blueprint.split_at is not None and trace.part is not None
+        walk = Walk(trace, [], [], {}, {}, message.raw, message.headers)
+        index = trace.part[0]
+        try:
+            rest = self._walk(self.blueprint.steps[self.blueprint.split_at + 1 :], [message], walk)
+            state, reason = self._deliver_all(rest, walk)
+        except Ending as ending:
+            return self._ended(message, body, "part", ending, walk, parent=uid, part=index, last=last)
+        except Invalid as refusal:
+            ending = Ending("quarantined", str(refusal), refusal.errors)
+            return self._ended(message, body, "part", ending, walk, parent=uid, part=index, last=last)
+        return self._record(message, body, "part", state, reason, walk, parent=uid, part=index, last=last)
+
+    def bad_part(
+        self, message: Message, body: NewBody, uid: str, trace: Trace, last: bool, error: Exception
+    ) -> NewMessage:
+        """A part that could not be read: quarantined by itself, the others go on."""
+        assert trace.part is not None
+        walk = Walk(trace, [], [], {}, {}, message.raw, message.headers)
+        errors = error.errors if isinstance(error, MessageError) else ()
+        ending = Ending("quarantined", describe(error), errors)
+        return self._ended(message, body, "part", ending, walk, parent=uid, part=trace.part[0], last=last)
+
+    def before_split(self, message: Message) -> Message:
+        """The message as the split sees it: the steps before it run again (they are pure)."""
+        assert self.blueprint.split_at is not None
+        walk = Walk(Trace(), [], [], {}, {}, message.raw, message.headers)
+        before = self._walk(self.blueprint.steps[: self.blueprint.split_at], [message], walk)
+        return before[0]
+
+    def _prefix(
+        self, message: Message, once: str | None, walk: Walk
+    ) -> tuple[Message, str | None, dict[str, str], str]:
+        """Leading reads and checks, then once and keys (their moment), then on to a split where there is one."""
+        blueprint = self.blueprint
+        leading = 0 if blueprint.streaming else blueprint.once_at
+        message = self._walk(blueprint.steps[:leading], [message], walk)[0] if leading else message
+        key, keys = once, {}
+        if blueprint.once is not None or blueprint.keys:
+            key, keys = self._identify(message, once)
+        if key is not None:
+            message = message.with_(uid=derived_uid(self._group, self.spec.name, message.caller, key))
+        if blueprint.split_at is None:
+            return message, key, keys, ""
+        if not blueprint.streaming:
+            self._walk(blueprint.steps[leading : blueprint.split_at], [message], walk)
+        return message, key, keys, f"split:{blueprint.split_at}"
+
+    def _identify(self, message: Message, once: str | None) -> tuple[str | None, dict[str, str]]:
+        """The once-key and the business keys; a field they need and do not find is bad data."""
+        scope = self.scope(message)
+        try:
+            key = once if self.blueprint.once is None else str(self.blueprint.once.fill(scope))
+            return key, {name: str(text.fill(scope)) for name, text in self.blueprint.keys.items()}
+        except MessageError as error:
+            raise self._bad(error, None) from error
+
+    def _rest(self, message: Message, walk: Walk) -> list[Message]:
+        if self.blueprint.once_at == len(self.blueprint.steps):
+            return [message]
+        return self._walk(self.blueprint.steps[self.blueprint.once_at :], [message], walk)
+
+    def _walk(self, steps: Sequence[ReadyStep], messages: list[Message], walk: Walk) -> list[Message]:
+        for step in steps:
+            messages = [after for message in messages for after in self._step(step, message, walk)]
+        return messages
+
+    def _step(self, step: ReadyStep, message: Message, walk: Walk) -> Sequence[Message]:
+        """One step on one message. Raises Ending or Invalid by the step's `bad`, else the route's."""
+        walk.trace.step = step.name
+        try:
+            if step.condition is not None and not self._holds(step, message):
+                if walk.voice is not None:
+                    walk.voice.step(step, message, None)
+                return (message,)
+            given = message.with_(body=copy.deepcopy(message.body)) if step.foreign else message
+            made = step.step.apply(given)
+        except Dropped as drop:
+            self._heard(walk, step, message, drop)
+            raise Ending("dropped", drop.reason) from None
+        except StepTimeout as error:
+            self._heard(walk, step, message, error)
+            raise Ending("quarantined", f"step {step.name}: {error}", error.errors) from error
+        except MessageError as error:
+            self._heard(walk, step, message, error)
+            return self._noted(step, message, error, walk)
+        except _FAULTS as error:
+            self._heard(walk, step, message, error)
+            raise self._fault(step, error) from error
+        if walk.voice is not None:
+            walk.voice.step(step, message, made)
+        return self._checked(step, message, made)
+
+    def _holds(self, step: ReadyStep, message: Message) -> bool:
+        assert step.condition is not None
+        held = step.condition.evaluate(self.scope(message))
+        if not isinstance(held, bool):
+            raise Invalid(f"the if of step {step.name} gave {held!r:.40}, not true or false", code="M253")
+        return held
+
+    def _heard(self, walk: Walk, step: ReadyStep, message: Message, error: BaseException) -> None:
+        if walk.voice is not None:
+            walk.voice.step(step, message, error)
+
+    def _noted(self, step: ReadyStep, message: Message, error: MessageError, walk: Walk) -> Sequence[Message]:
+        outcome = step.bad or self.spec.bad
+        if outcome.kind == "note":
+            walk.trace.notes = (*walk.trace.notes, f"{step.name}: {error}")
+            return (message,)
+        raise self._bad(error, outcome) from error
+
+    def _bad(self, error: MessageError, outcome: OutcomeSpec | None) -> Ending | Invalid:
+        """What bad data comes to here: a refusal in the sender's language, or a state with the reason."""
+        outcome = outcome or self.spec.bad
+        if outcome.kind == "reply":
+            return Invalid(outcome.reason or str(error), code=error.code, errors=error.errors, status=outcome.status)
+        state = _STATES.get(outcome.kind, "quarantined")
+        return Ending(state, f"{outcome.reason}: {error}" if outcome.reason else str(error), error.errors)
+
+    def _fault(self, step: ReadyStep, error: BaseException) -> Ending:
+        text = f"step {step.name} failed in its own code: {type(error).__name__}: {describe(error)}"
+        return Ending("quarantined", text, (Problem("M290", text, "mend the plugin, then release", place=step.name),))
+
+    def _checked(self, step: ReadyStep, before: Message, made: Any) -> Sequence[Message]:
+        """A step must give a sequence of Messages; a tree that became bytes is remembered for cases and templates."""
+        if type(made) not in (list, tuple) or any(type(after) is not Message for after in made):
+            raise self._fault(step, TypeError(f"it gave {type(made).__name__}, not a sequence of Messages"))
+        if not made:
+            raise Ending("dropped", f"step {step.name} gave no message")
+        if type(before.body) is not bytes and before.tree is None:
+            return [after.with_(tree=before.body) if type(after.body) is bytes else after for after in made]
+        return made  # type: ignore[no-any-return]
+
+    def _deliver_all(self, messages: list[Message], walk: Walk) -> tuple[MessageState, str]:
+        """Routes each message; the state is "open" with deliveries or hand-overs, else why there is none."""
+        fate: tuple[MessageState, str] = ("open", "")
+        for message in messages:
+            ended = self._route(message, walk)
+            fate = ended if ended is not None and fate[0] != "unmatched" else fate
+        if fate[0] == "open" and not walk.deliveries:
+            return "done", ""
+        if walk.deliveries and fate[0] != "unmatched":
+            return "open", fate[1]
+        return fate
+
+    def _route(self, message: Message, walk: Walk) -> tuple[MessageState, str] | None:
+        """Cases, then targets. Gives the state that a case without `to` (or no case at all) asks for."""
+        blueprint = self.blueprint
+        self._to_all(blueprint.always, message, walk)
+        if not blueprint.cases:
+            return None
+        taken = self._cases(message, walk)
+        if not taken:
+            return self._outcome(self.spec.unmatched, "no case is true")
+        fates = [self._case(case, message, walk) for case in taken]
+        return next((fate for fate in fates if fate is not None), None)
+
+    def _cases(self, message: Message, walk: Walk) -> list[ReadyCase]:
+        scope = self.scope(message)
+        try:
+            routed = self.blueprint.router.route(scope)
+        except MessageError as error:
+            index = getattr(error, "case", None)
+            walk.trace.step = "cases" if index is None else f"case {self.blueprint.cases[index].spec.name}"
+            raise self._bad(error, None) from error
+        if walk.voice is not None:
+            walk.voice.cases(self.blueprint, scope, routed.cases)
+        taken = [self.blueprint.cases[index] for index in routed.cases]
+        walk.trace.cases = tuple([case.spec.name for case in taken])
+        if routed.missing:
+            walk.trace.missing = {self.blueprint.cases[index].spec.name: field for index, field in routed.missing}
+        return taken
+
+    def _case(self, case: ReadyCase, message: Message, walk: Walk) -> tuple[MessageState, str] | None:
+        if case.spec.outcome is not None:
+            return self._outcome(case.spec.outcome, f"case {case.spec.name}")
+        for after in self._walk(case.steps, [message], walk) if case.steps else (message,):
+            self._to_all(case.to, after, walk)
+        return None
+
+    def _outcome(self, outcome: OutcomeSpec, why: str) -> tuple[MessageState, str]:
+        if outcome.kind == "reply":
+            raise Invalid(outcome.reason or why, code="M240", status=outcome.status)
+        return _STATES.get(outcome.kind, "unmatched"), outcome.reason or why
+
+    def _to_all(self, items: Sequence[ReadyTo], message: Message, walk: Walk) -> None:
+        for to in items:
+            for after in self._walk(to.steps, [message], walk) if to.steps else (message,):
+                if to.route is not None:
+                    self._hand_over(to.route, after, walk)
+                else:
+                    self._deliver(to, after, walk)
+
+    def _deliver(self, to: ReadyTo, message: Message, walk: Walk) -> None:
+        target = to.target
+        assert target is not None
+        for after in self._walk(target.steps, [message], walk) if target.steps else (message,):
+            body, media = self._content(after, walk)
+            values, order_key = self._values(to, after)
+            number = walk.numbers.get(target.name, 0) + 1
+            walk.numbers[target.name] = number
+            limits = [life for life in (self.spec.expires, target.expires) if life is not None]
+            delivery = NewDelivery(
+                target=target.name,
+                nr=number,
+                body=body,
+                due=after.accepted_at,
+                order_key=order_key,
+                values=values,
+                headers=None if after.headers is walk.headers else after.headers,
+                media=media,
+                expires=after.accepted_at + min(limits) if limits else None,
+            )
+            walk.deliveries.append(delivery)
+            if walk.voice is not None:
+                walk.voice.delivery(after, delivery)
+
+    def _values(self, to: ReadyTo, message: Message) -> tuple[Mapping[str, str], str | None]:
+        target = to.target
+        assert target is not None
+        if not target.placeholders and target.order_by is None:
+            return {}, None
+        scope = self.scope(message)
+        try:
+            values = {item.key: item.program.text_value(scope, item.quote) for item in target.placeholders}
+            return values, None if target.order_by is None else str(target.order_by.fill(scope))
+        except MessageError as error:
+            raise self._bad(error, None) from error
+
+    def _content(self, message: Message, walk: Walk) -> tuple[NewBody | None, str]:
+        """The bytes for a target; None shares the message's own. The same message is encoded once."""
+        known = walk.bodies.get(id(message.body))
+        if known is not None and known[0] is message.body:
+            return known[1], known[2]
+        data = message.body if type(message.body) is bytes else self._bytes(message)
+        shared = data is message.raw or data == walk.original
+        body = None if shared else NewBody(data=data, size=len(data), media=message.media_type)
+        walk.bodies[id(message.body)] = (message.body, body, message.media_type)
+        return body, message.media_type
+
+    def _bytes(self, message: Message) -> bytes:
+        if not message.changed:
+            return message.raw
+        if message.codec is None:
+            error = MessageError("a mapped body has no format", code="M221", place="write")
+            raise self._bad(error, None)
+        try:
+            data: bytes = message.codec.encode(message.body, message.memory)
+        except MessageError as error:
+            raise self._bad(error, None) from error
+        return data
+
+    def _hand_over(self, route: str, message: Message, walk: Walk) -> None:
+        """The message enters another route in the same commit, as bytes."""
+        planner = self._routes(route)
+        if planner is None:
+            raise Ending("dead", f"there is no route {route}")
+        if message.hops >= HOPS:
+            raise Ending("dead", f"loop: more than {HOPS} hops")
+        number = walk.numbers.get(f"route:{route}", 0) + 1
+        walk.numbers[f"route:{route}"] = number
+        body, media = self._content(message, walk)
+        data = message.raw if body is None else body.data
+        assert data is not None
+        handed = Message(
+            uid=derived_uid(message.uid, "route", route, str(number)),
+            route=route,
+            accepted_at=message.accepted_at,
+            body=data,
+            raw=data,
+            headers=Headers(message.headers),
+            source=message.source,
+            media_type=media,
+            hops=message.hops + 1,
+            caller=message.caller,
+        )
+        new = NewBody(data=data, size=len(data), media=media)
+        walk.handed.append(planner.plan(handed, new, made="route", may_refuse=False).message)
+
+    def _ended(
+        self,
+        message: Message,
+        body: NewBody,
+        made: Made,
+        ending: Ending,
+        walk: Walk,
+        keys: Mapping[str, str] = {},
+        **place: Any,
+    ) -> NewMessage:
+        walk.deliveries.clear()
+        walk.handed.clear()
+        walk.trace.errors = ending.errors
+        return self._record(message, body, made, ending.state, ending.reason, walk, keys=keys, **place)
+
+    def _refused(
+        self, message: Message, body: NewBody, made: Made, refusal: Invalid, walk: Walk, may_refuse: bool
+    ) -> NewMessage:
+        if may_refuse:
+            raise refusal
+        return self._ended(message, body, made, Ending("quarantined", str(refusal), refusal.errors), walk)
+
+    def _record(
+        self, message: Message, body: NewBody, made: Made, state: MessageState, reason: str, walk: Walk, **more: Any
+    ) -> NewMessage:
+        lives = self.spec.expires
+        return NewMessage(
+            uid=message.uid,
+            made=made,
+            route=self.spec.name,
+            accepted_at=message.accepted_at,
+            body=body,
+            headers=message.headers,
+            source=message.source,
+            caller=message.caller,
+            state=state,
+            reason=reason,
+            trace=self._trace(walk.trace, state),
+            table_hash=self.blueprint.table_hash,
+            expires=None if lives is None else message.accepted_at + lives,
+            deliveries=walk.deliveries,
+            made_messages=walk.handed,
+            **more,
+        )
+
+    def _trace(self, trace: Trace, state: MessageState) -> bytes:
+        """Compact; the usual ones were encoded beforehand."""
+        if state == "open" and not (trace.missing or trace.notes or trace.part):
+            if len(trace.cases) == 1:
+                return self._traces[trace.cases[0]]
+            if not trace.cases:
+                return self._plain
+        if state in ("open", "done"):
+            trace.step = ""
+        return _encode(trace)

@@ -1,0 +1,183 @@
+"""From the outbox to the lanes: each target has a bounded window of rows in memory; the backlog stays in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from esb.clock import Clock
+from esb.errors import StoreError
+from esb.store import Store
+from esb.store.records import StoredDelivery
+
+log = logging.getLogger(__name__)
+
+WINDOW = 1000
+"""Rows of one target in memory at most, whether waiting, under way or not settled yet."""
+
+WINDOW_BYTES = 8_000_000
+"""Their bodies, in bytes; one row may always be there."""
+
+RETRY_READ = 1.0
+"""Seconds before a failed read of the store is tried again."""
+
+
+class Window:
+    """The rows of one target that are due and in memory.
+
+    Fresh rows come straight from the commit while there is room and nothing older waits in the store; otherwise the
+    window pages them in by due time. A row is in hand from the moment it enters until `release`.
+    """
+
+    def __init__(self, target: str, store: Store, clock: Clock, rows: int = WINDOW) -> None:
+        self.target = target
+        self._store = store
+        self._clock = clock
+        self._rows = rows
+        self._ready: deque[StoredDelivery] = deque()
+        self._in_hand: dict[int, int] = {}
+        self._bytes = 0
+        self._behind = True
+        self._changed = asyncio.Event()
+        self._takers: deque[asyncio.Future[None]] = deque()
+
+    def offer(self, rows: Iterable[StoredDelivery]) -> None:
+        """Takes what there is room for; the rest waits in the store."""
+        for row in rows:
+            if self._behind or not self._room(row.size):
+                self._behind = True
+                self._changed.set()
+            elif row.row not in self._in_hand:
+                self._enter(row)
+
+    def _room(self, size: int) -> bool:
+        return not self._in_hand or (len(self._in_hand) < self._rows and self._bytes + size <= WINDOW_BYTES)
+
+    def _enter(self, row: StoredDelivery) -> None:
+        size = row.size if row.content is not None else 0
+        self._in_hand[row.row] = size
+        self._bytes += size
+        self._ready.append(row)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._takers:
+            taker = self._takers.popleft()
+            if not taker.done():
+                taker.set_result(None)
+                return
+
+    def release(self, row: StoredDelivery) -> None:
+        """The row's outcome is on disk (or it goes back to the store): its place is free."""
+        self._bytes -= self._in_hand.pop(row.row, 0)
+        if self._behind and len(self._ready) < self._rows // 2:
+            self._changed.set()
+
+    def nudge(self) -> None:
+        """A row got a retry time: the sleep until the next one may be too long now."""
+        self._changed.set()
+
+    def look(self) -> None:
+        """Something became due in the store otherwise: read it soon."""
+        self._behind = True
+        self._changed.set()
+
+    async def take(self) -> StoredDelivery:
+        """The next row; waits until there is one. At once, without giving way, while rows are ready."""
+        while not self._ready:
+            taker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._takers.append(taker)
+            try:
+                await taker
+            except asyncio.CancelledError:
+                if taker.done() and not taker.cancelled():
+                    self._wake()
+                raise
+        return self._ready.popleft()
+
+    def give_back(self, row: StoredDelivery) -> None:
+        """A row that was taken and not tried stands first again."""
+        self._ready.appendleft(row)
+        self._wake()
+
+    @property
+    def in_hand(self) -> int:
+        """Rows in memory, under way included."""
+        return len(self._in_hand)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing in hand and nothing left to page in."""
+        return not self._in_hand and not self._behind
+
+    async def run(self) -> None:
+        """Pages in what is due, and sleeps until the next retry time. Runs until cancelled."""
+        while True:
+            try:
+                wait = await self._page()
+            except StoreError as error:
+                log.warning("target %s: the store cannot be read now: %s", self.target, error)
+                wait = RETRY_READ
+            await self._until(wait)
+
+    async def _page(self) -> float | None:
+        """Fills the window. Gives the seconds until the next row is due, or None when only a change wakes it."""
+        self._changed.clear()
+        room = self._rows - len(self._in_hand)
+        if room <= self._rows // 4 or self._bytes > WINDOW_BYTES // 2:
+            return None
+        now = self._clock.now()
+        limit = room + len(self._in_hand)
+        # Rows of later commits may come in by `offer` while this read runs; they are told apart by their id.
+        rows = await self._store.due(self.target, now, limit)
+        fresh = [row for row in rows if row.row not in self._in_hand]
+        for row in fresh:
+            if not self._room(row.size):
+                return None
+            self._enter(row)
+        if len(rows) >= limit:
+            return None if self._in_hand else 0.0
+        self._behind = False
+        following = await self._store.next_due(self.target, now)
+        return None if following is None else max(following - self._clock.now(), 0.001)
+
+    async def _until(self, seconds: float | None) -> None:
+        """Returns when something changed or that time is over."""
+        if seconds is None:
+            await self._changed.wait()
+            return
+        if self._changed.is_set():
+            return
+        clock = asyncio.ensure_future(self._clock.sleep(seconds))
+        change = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({clock, change}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            clock.cancel()
+            change.cancel()
+
+
+class Relay:
+    """Hands committed rows to the window of their target (the embedded broker: no wire between)."""
+
+    def __init__(self, windows: dict[str, Window], staged: asyncio.Event) -> None:
+        self._windows = windows
+        self._staged = staged
+
+    def offer(self, rows: Sequence[StoredDelivery]) -> None:
+        """Rows of one commit, in order. A row whose target is gone is left to the store (R11)."""
+        if len(rows) == 1:
+            window = self._windows.get(rows[0].target)
+            if window is not None:
+                window.offer(rows)
+            return
+        for row in rows:
+            window = self._windows.get(row.target)
+            if window is not None:
+                window.offer((row,))
+
+    def staged(self) -> None:
+        """A message waits for the rest of its planning."""
+        self._staged.set()

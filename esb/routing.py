@@ -1,0 +1,54 @@
+"""Which cases of a route are true for a message: names and reasons, no effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from esb.errors import MissingField
+from esb.table.model import CaseSpec
+
+
+class Chosen(Protocol):
+    @property
+    def index(self) -> int | None: ...
+
+    @property
+    def missing(self) -> Sequence[tuple[int, MissingField]]: ...
+
+
+class Cases(Protocol):
+    """A compiled case list (esb.expressions.Cases)."""
+
+    def choose(self, scope: Mapping[str, Any], /) -> Chosen: ...
+
+    def matching(self, scope: Mapping[str, Any], /) -> Sequence[int]: ...
+
+
+class Routed(Struct, frozen=True):
+    """The cases that apply, by index, and those that were false because a field was missing, with its name."""
+
+    cases: tuple[int, ...]
+    missing: tuple[tuple[int, str], ...] = ()
+
+
+class Router:
+    """The decision of one route: `first` takes the first true case, `all` every one."""
+
+    def __init__(self, cases: Cases, specs: Sequence[CaseSpec], match: str) -> None:
+        self._cases = cases
+        self._all = match == "all"
+        self._single = tuple(Routed((index,)) for index in range(len(specs)))
+        self._none = Routed(())
+
+    def route(self, scope: Mapping[str, Any]) -> Routed:
+        """Raises ExpressionError (with the attribute `case`) when a case fails other than by a missing field."""
+        if self._all:
+            return Routed(tuple(self._cases.matching(scope)))
+        chosen = self._cases.choose(scope)
+        if not chosen.missing:
+            return self._none if chosen.index is None else self._single[chosen.index]
+        missing = tuple((index, error.place or str(error)) for index, error in chosen.missing)
+        return Routed(() if chosen.index is None else (chosen.index,), missing)
