@@ -27,6 +27,7 @@ from esb.errors import (
 )
 from esb.hookspecs import hook
 from esb.message import BadPart, Decoded, Delivery, Headers, Message, Part
+from esb.paths import TreePath
 from esb.ports import (
     Accept,
     Accepted,
@@ -114,6 +115,7 @@ __all__ = [
     "Template",
     "Text",
     "Throttled",
+    "TreePath",
     "Unauthorized",
     "Unavailable",
     "Unroutable",
