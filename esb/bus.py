@@ -27,7 +27,7 @@ from esb.errors import ConfigError, EsbError, Problem, StoreError, describe
 from esb.intake import Door, Intake
 from esb.pipeline import Planner
 from esb.plugins import Registry
-from esb.ports import Source
+from esb.ports import Accepted, Incoming, Source
 from esb.relay import Relay, Window
 from esb.replies import Waiters
 from esb.services import BusServices
@@ -35,7 +35,7 @@ from esb.splitting import Desk, Splitter
 from esb.store import Store, open_store
 from esb.store.records import StoredDelivery
 from esb.table.load import load
-from esb.table.model import RouteSpec, SourceSpec, Table, TargetSpec
+from esb.table.model import ReplySpec, RouteSpec, SourceSpec, Table, TargetSpec
 from esb.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -278,7 +278,10 @@ class Bus:
             await self._serve(source, state)
 
     async def _serve(self, source: Source, state: SourceState) -> None:
-        door = Door(
+        await source.run(Intake(self.planners[state.route.name], state.spec.reply, self._door()))
+
+    def _door(self) -> Door:
+        return Door(
             store=self.store,
             relay=self.relay,
             clock=self.clock,
@@ -288,7 +291,12 @@ class Bus:
             guard=self.watchdog.guard,
             open=lambda: self.accepting,
         )
-        await source.run(Intake(self.planners[state.route.name], state.spec, door))
+
+    async def inject(self, route: str, message: Incoming) -> Accepted:
+        """Hands a message to a route as one of its sources would; raises what `accept` raises, KeyError for no route."""
+        sources = self.table.routes[route].sources
+        reply = sources[0].reply if sources else ReplySpec()
+        return await Intake(self.planners[route], reply, self._door())(message)
 
     async def _planned(self, uid: str) -> Any:
         assert self.splitter is not None

@@ -20,7 +20,7 @@ from esb.ports import Accepted, Incoming, Outcome, Reply
 from esb.replies import Waiters, settled, unpack
 from esb.store import Store
 from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
-from esb.table.model import SourceSpec
+from esb.table.model import ReplySpec
 
 INLINE = 65_536
 """Bodies up to this many bytes live in the row (R7)."""
@@ -64,10 +64,10 @@ class Door(Struct, frozen=True, kw_only=True):
 class Intake:
     """The `accept` of one source."""
 
-    def __init__(self, planner: Planner, source: SourceSpec, door: Door) -> None:
+    def __init__(self, planner: Planner, reply: ReplySpec, door: Door) -> None:
         self._planner = planner
         self._route = planner.spec.name
-        self._source = source
+        self._reply = reply
         self._door = door
         self._targets = planner.blueprint.targets
         self._name = f"route.{self._route}"
@@ -78,7 +78,7 @@ class Intake:
         try:
             self._admit()
             acceptance = await self._prepare(message, started)
-            if self._source.reply.kind == "stored":
+            if self._reply.kind == "stored":
                 stored, reply = await asyncio.shield(self._commit(acceptance)), None
             else:
                 stored, reply = await self._commit_and_wait(acceptance)
@@ -192,7 +192,7 @@ class Intake:
 
     def _with_reply(self, acceptance: Acceptance) -> Acceptance:
         """A delivery that a sender waits for ends with its request, unless `late = "deliver"` (R6)."""
-        reply = self._source.reply
+        reply = self._reply
         if reply.kind != "from" or reply.late == "deliver":
             return acceptance
         message = acceptance.message
@@ -215,4 +215,4 @@ class Intake:
                 return stored, settled(uid, stored.state, "")
             if not stored.duplicate and not acceptance.message.stage and not acceptance.message.deliveries:
                 return stored, settled(uid, acceptance.message.state, acceptance.message.reason)
-            return stored, await self._door.waiters.within(future, uid, self._source.reply.timeout)
+            return stored, await self._door.waiters.within(future, uid, self._reply.timeout)
