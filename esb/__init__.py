@@ -26,6 +26,7 @@ from esb.errors import (
     Unroutable,
 )
 from esb.hookspecs import hook
+from esb.masking import is_secret, one_line, shown
 from esb.message import BadPart, Decoded, Delivery, Headers, Message, Part
 from esb.paths import TreePath
 from esb.ports import (
@@ -50,6 +51,7 @@ from esb.ports import (
 )
 from esb.units import (
     Duration,
+    Encoding,
     Expression,
     HeaderTemplate,
     NameTemplate,
@@ -82,6 +84,7 @@ __all__ = [
     "Dropped",
     "Duration",
     "EncodeError",
+    "Encoding",
     "EsbError",
     "Expression",
     "ExpressionError",
@@ -121,4 +124,7 @@ __all__ = [
     "Unroutable",
     "UrlTemplate",
     "hook",
+    "is_secret",
+    "one_line",
+    "shown",
 ]

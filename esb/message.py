@@ -35,8 +35,9 @@ class Decoded(Struct, frozen=True):
 class Part(Struct, frozen=True):
     """One part of a split body.
 
-    `raw` is a document of its own that the same codec can `decode` again; `line` counts from 1 in the whole input;
-    `outer` is the tree of what stands before the first part (for `carry`); `count` is None while it is unknown.
+    `raw` is a document of its own that the same codec can `decode_part` again; `line` counts from 1 in the whole input;
+    `outer` is the tree of what stands before the first part (for `carry`); `count` is None while it is unknown;
+    `about` and `memory` are those of `Decoded` for this part.
     """
 
     tree: Any
@@ -44,6 +45,8 @@ class Part(Struct, frozen=True):
     line: int | None = None
     outer: Any = None
     count: int | None = None
+    about: Mapping[str, Any] = {}
+    memory: Any = None
 
 
 class BadPart(Struct, frozen=True):

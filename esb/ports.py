@@ -132,6 +132,10 @@ class Codec(Protocol):
         """The same tree gives the same bytes. `memory` is the one that `decode` gave, when the tree comes from there."""
         ...
 
+    def decode_part(self, raw: bytes, /) -> Decoded:
+        """A part from its `Part.raw`: the tree is the one that the part had (a CSV row, an element's content)."""
+        ...
+
     def parts(self, chunks: Iterable[bytes], path: str, /) -> Iterable[Part | BadPart]:
         """The parts at `path` in constant memory; a DecodeError ends them."""
         ...

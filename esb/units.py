@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any, Final
 
@@ -169,13 +170,33 @@ class Secret(str):
         return "'***'"
 
 
-OPTION_TYPES: Final = (Duration, Size, Rate, Percent, Expression, Template, Secret)
+class Encoding(str):
+    """The name of a character encoding, as Python knows it: `"utf-8"`, `"windows-1252"`, `"utf-16"`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Encoding:
+        """Raises ValueError for an unknown one, and for those that hide characters in escapes (UTF-7, ISO-2022)."""
+        right = 'write for example "utf-8", "windows-1252", "iso-8859-15" or "utf-16"'
+        try:
+            found = codecs.lookup(str(value))
+        except (LookupError, ValueError):
+            raise ValueError(f'"{value}" is not a character encoding; {right}') from None
+        if found.name.replace("_", "-").startswith(_NO_ENCODINGS) or not getattr(found, "_is_text_encoding", True):
+            raise ValueError(f'"{value}" is no encoding for messages; {right}')
+        return cls(found.name)
+
+
+_NO_ENCODINGS: Final = ("utf-7", "iso2022", "hz", "unicode-escape", "raw-unicode-escape", "punycode", "idna")
+
+OPTION_TYPES: Final = (Duration, Size, Rate, Percent, Expression, Template, Secret, Encoding)
 _TEXTS: Final = (Expression, *QUOTES, Secret)
 
 
 def decode_option(kind: type, value: Any) -> Any:
     """msgspec's `dec_hook` for the types above. Raises ValueError with the right spelling."""
-    if kind in (Duration, Size, Rate, Percent):
+    if kind in (Duration, Size, Rate, Percent, Encoding):
         return kind.parse(value)
     if kind in _TEXTS:
         if not isinstance(value, str):
