@@ -49,6 +49,7 @@ from esb.ports import (
     Target,
     Text,
 )
+from esb.spelling import spell_moment, spell_number
 from esb.units import (
     Duration,
     Encoding,
@@ -127,4 +128,6 @@ __all__ = [
     "is_secret",
     "one_line",
     "shown",
+    "spell_moment",
+    "spell_number",
 ]

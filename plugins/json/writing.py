@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from itertools import islice
 from math import isfinite
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NoReturn
 import msgspec
 from esb_plugins.json.nesting import deeper
 
-from esb import EncodeError
+from esb import EncodeError, spell_moment
 
 _PLAIN: Final = frozenset({str, int, bool, type(None), Decimal})
 _MANY: Final = 5_000_000
@@ -77,7 +77,7 @@ class Writer:
         if isinstance(value, float):
             return float(value) if isfinite(value) else _refuse_number(value, place)
         if isinstance(value, (date, timedelta)):
-            return spelled(value)
+            return spell_moment(value)
         raise EncodeError(f"JSON has no form for {_kind(value)}", place=place)
 
     def _object(self, value: Mapping[Any, Any], place: str, depth: int) -> dict[str, Any]:
@@ -88,17 +88,6 @@ class Writer:
             if item is not None or not self._omit:
                 formed[key] = self._form(item, f"{place}.{key}", depth)
         return formed
-
-
-def spelled(value: date | timedelta) -> str:
-    """RFC 3339; a duration as CEL writes it, in seconds."""
-    if isinstance(value, timedelta):
-        seconds = Decimal(value // timedelta(microseconds=1)).scaleb(-6)
-        return f"{seconds.normalize():f}s"
-    if not isinstance(value, datetime):
-        return value.isoformat()
-    moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _is_plain(tree: Any) -> bool:

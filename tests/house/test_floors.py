@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
-    0: "errors message clock units ids paths",
+    0: "errors message clock units spelling ids paths masking",
     1: "expressions ports hookspecs plugins",
     2: "table routing retry contracts mapping auth secrets conversion",
     3: "blueprint pipeline store broker",
