@@ -66,6 +66,12 @@ class OptionError(ConfigError):
         super().__init__(Problem(code, message, hint, place=option))
 
 
+class SecretMissing(EsbError):
+    """A secret cannot be read where `[secrets]` says it is. Never holds the value."""
+
+    code = "E160"
+
+
 class MessageError(EsbError):
     """This message cannot be handled, now or later: never retried; refused or quarantined.
 

@@ -168,7 +168,9 @@ class Program(Protocol):
 
     text: str
 
-    def evaluate(self, message: Message, /) -> Any: ...
+    def evaluate(self, scope: Message | Mapping[str, Any], /) -> Any:
+        """Over a message; or over the variables themselves, where they are not a message's (`ok`: status, reply)."""
+        ...
 
 
 class Text(Protocol):
@@ -179,8 +181,16 @@ class Text(Protocol):
     def fill(self, message: Message, /, quote: str | None = None) -> Any: ...
 
 
+Post = Callable[[str, Mapping[str, str], Mapping[str, str]], Awaitable[tuple[int, bytes]]]
+"""POSTs a form to a URL with headers; gives status and body, raises DeliveryError. For token endpoints."""
+
+
 class Auth(Protocol):
     """A login of `[auth.NAME]`."""
+
+    def use(self, post: Post, /) -> None:
+        """Outbound: how a token endpoint is reached; said by an adapter that speaks HTTP before it asks for headers."""
+        ...
 
     async def headers(self) -> Mapping[str, str]:
         """Outbound: the headers that log us in; raises `Unauthorized` or `Unavailable`."""

@@ -1,0 +1,155 @@
+"""Secrets by reference: read when they are used, never printed; and what hides them in anything that is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+from esb.errors import SecretMissing
+from esb.masking import is_secret
+
+HIDDEN: Final = "***"
+_LEAST: Final = 6
+"""Known secrets shorter than this are not searched for in texts: they would hide half of every text."""
+
+_NAME: Final = r"[\w.:-]*"
+_PAIR: Final = re.compile(
+    rf"""(?P<open>["']?)(?P<name>{_NAME})(?P=open)(?P<mid>\s*[:=]\s*)"""
+    r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\]]*\]|(?:(?:Bearer|Basic|Digest)\s+)?[^\s,;&<>"'{}\[\]]+)""",
+    re.IGNORECASE,
+)
+_ELEMENT: Final = re.compile(rf"<(?P<name>{_NAME})(?P<rest>(?:\s[^<>]*)?)>(?P<value>[^<]+)</(?P=name)\s*>")
+_SCHEME: Final = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
+_USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
+_LOGIN_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-amz-security-token"}
+)
+
+
+class Secrets:
+    """`[secrets]`: names to `env:VAR`, `file:PATH` (relative to `folder`) or `credential:NAME` (systemd)."""
+
+    def __init__(self, references: Mapping[str, str], folder: Path) -> None:
+        self._references = references
+        self._folder = folder
+        self._files: dict[Path, tuple[tuple[int, int, int], str]] = {}
+        self._known: dict[str, str] = {}
+
+    def read(self, reference: str) -> str:
+        """The value behind `secret:NAME` now: a rotated file counts at once. Raises SecretMissing."""
+        name = reference.removeprefix("secret:")
+        place = self._references.get(name)
+        if place is None:
+            raise SecretMissing(f'no secret named "{name}" under [secrets]')
+        value = self._value(name, place)
+        self._known[name] = value
+        return value
+
+    def _value(self, name: str, place: str) -> str:
+        kind, _, rest = place.partition(":")
+        match kind:
+            case "env":
+                value = os.environ.get(rest)
+                if value is None:
+                    raise SecretMissing(f'secret "{name}": the environment has no {rest}')
+                return value
+            case "file":
+                return self._file(name, self._folder / rest)
+            case "credential":
+                folder = os.environ.get("CREDENTIALS_DIRECTORY")
+                if folder is None:
+                    raise SecretMissing(f'secret "{name}": there are no credentials; the service unit loads them')
+                return self._file(name, Path(folder) / rest)
+        raise SecretMissing(f'secret "{name}" is not env:VAR, file:PATH or credential:NAME')
+
+    def _file(self, name: str, path: Path) -> str:
+        """A file's text without its last line end; read again only when the file changed."""
+        try:
+            state = path.stat()
+            seen = (state.st_mtime_ns, state.st_size, state.st_ino)
+            kept = self._files.get(path)
+            if kept is None or kept[0] != seen:
+                kept = (seen, path.read_text("utf-8").removesuffix("\n").removesuffix("\r"))
+                self._files[path] = kept
+            return kept[1]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise SecretMissing(f'secret "{name}": {path} cannot be read: {reason}') from error
+
+    def known(self) -> frozenset[str]:
+        """The values read so far that are long enough to be searched for."""
+        return frozenset(value for value in self._known.values() if len(value) >= _LEAST)
+
+
+class Mask:
+    """Hides the values of fields named like a secret, those that `[bus] hide` names, logins in headers and URLs, and
+    the secrets themselves wherever they stand."""
+
+    def __init__(self, hide: Iterable[str] = (), secrets: Secrets | None = None) -> None:
+        self._hide = frozenset(name.lower() for name in hide)
+        self._secrets = secrets
+
+    def hides(self, name: str) -> bool:
+        """Whether a field of this name is hidden."""
+        local = name.rpartition(":")[2].removeprefix("@").lower()
+        return is_secret(local) or local in _LOGIN_HEADERS or local in self._hide or name.lower() in self._hide
+
+    def text(self, text: str) -> str:
+        """Evidence, a body or a log line, whatever its form: JSON, XML, a form, headers, prose."""
+        masked = _ELEMENT.sub(self._element, text)
+        masked = _PAIR.sub(self._pair, masked)
+        masked = _SCHEME.sub(rf"\1\2{HIDDEN}", masked)
+        return self._values(_USERINFO.sub(f"{HIDDEN}@", masked))
+
+    def _values(self, text: str) -> str:
+        if self._secrets is not None:
+            for value in sorted(self._secrets.known(), key=len, reverse=True):
+                text = text.replace(value, HIDDEN)
+        return text
+
+    def _pair(self, found: re.Match[str]) -> str:
+        if not self.hides(found["name"]):
+            return found[0]
+        mark = found["value"][0] if found["value"][0] in "\"'" else ""
+        bracketed = '"' if found["open"] and not mark else mark
+        return f"{found['open']}{found['name']}{found['open']}{found['mid']}{bracketed}{HIDDEN}{bracketed}"
+
+    def _element(self, found: re.Match[str]) -> str:
+        if not self.hides(found["name"]):
+            return found[0]
+        return f"<{found['name']}{found['rest']}>{HIDDEN}</{found['name']}>"
+
+    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The same headers; those that log somebody in show `***`."""
+        return {
+            name: HIDDEN if self.hides(name) else self._values(_SCHEME.sub(rf"\1\2{HIDDEN}", value))
+            for name, value in headers.items()
+        }
+
+    def url(self, url: str) -> str:
+        """The same URL without a login, and with the values of secret query fields hidden."""
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")
+        netloc = f"{HIDDEN}@{place[2]}" if place[1] else parts.netloc
+        query = parts.query
+        if query and any(self.hides(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
+            fields = parse_qsl(query, keep_blank_values=True)
+            query = "&".join(f"{quote(name)}={HIDDEN if self.hides(name) else quote(value)}" for name, value in fields)
+        return self._values(urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment)))
+
+    def tree(self, tree: Any) -> Any:
+        """The same plain tree; hidden fields hold `***`, whatever they held."""
+        if isinstance(tree, dict):
+            return {key: HIDDEN if self.hides(str(key)) else self.tree(value) for key, value in tree.items()}
+        if isinstance(tree, list):
+            return [self.tree(item) for item in tree]
+        return self._values(tree) if isinstance(tree, str) else tree
+
+
+def mask(text: str, hide: Iterable[str] = ()) -> str:
+    """`text` with the values of secret-named fields hidden."""
+    return Mask(hide).text(text)
