@@ -113,6 +113,7 @@ class StoredDelivery(Struct, kw_only=True):
     content: bytes | None = None
     body_id: int = 0
     body_file: str | None = None
+    alone: bool = False                     # the only delivery of an open message: settling it closes the message
 
     @property
     def id(self) -> str:
@@ -164,6 +165,25 @@ class Settlement(Struct, frozen=True, kw_only=True):
     note: str = ""
     answer: bytes | None = None
     when_stuck: Literal["block", "skip", "park-key"] = "block"
+
+
+class MessageFate(Struct, frozen=True):
+    """Where a message stands: its state and reason, the planning that is left (`stage`), the parts made so far."""
+
+    state: str
+    reason: str
+    stage: str
+    parts: int
+
+
+class KeptPause(Struct, frozen=True):
+    """A pause that outlives a restart."""
+
+    scope: str
+    name: str
+    reason: str
+    until: float | None
+    by: str
 
 
 class Settled(Struct, frozen=True, kw_only=True):

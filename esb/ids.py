@@ -1,0 +1,34 @@
+"""Message ids: UUIDv7 for what is accepted, UUIDv8 of a SHA-256 for what can be derived again (R13, RFC 9562)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+
+def new_uid(now: float) -> str:
+    """A UUIDv7 for this moment (seconds since the epoch): sorts by time, 36 characters."""
+    stamp = int(now * 1000) & 0xFFFFFFFFFFFF
+    noise = int.from_bytes(os.urandom(10))
+    return _text((stamp << 80) | (0x7 << 76) | ((noise >> 68) << 64) | (0b10 << 62) | (noise & 0x3FFFFFFFFFFFFFFF))
+
+
+def derived_uid(*parts: str) -> str:
+    """The same parts give the same UUIDv8. Lengths are hashed too, so that no two lists of parts are alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    number = int.from_bytes(digest.digest()[:16])
+    return _text((number & ~(0xF << 76) & ~(0b11 << 62)) | (0x8 << 76) | (0b10 << 62))
+
+
+def claimed_uid(route: str, claim: str) -> str:
+    """The id of a message by the claim of its source (R2)."""
+    return derived_uid("claim", route, claim)
+
+
+def _text(number: int) -> str:
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
