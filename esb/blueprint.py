@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from esb.errors import ConfigError, OptionError, Problem
 from esb.expressions import Environment, Program, TemplateProgram
-from esb.ports import Context
 from esb.routing import Router
 from esb.table.model import CaseSpec, ComponentSpec, OutcomeSpec, RouteSpec, StepSpec, Table, TargetSpec, ToSpec
 from esb.units import QUOTES, Template

@@ -105,7 +105,9 @@ class Store:
             if parked:
                 log.error("%d deliveries are parked: the bus died again and again while they were under way", parked)
         await self._read(self._count_backlogs)
-        known = await self._read(lambda db: {name for (name,) in db.execute("SELECT file FROM body WHERE file NOT NULL")})
+        known = await self._read(
+            lambda db: {name for (name,) in db.execute("SELECT file FROM body WHERE file NOT NULL")}
+        )
         self.bodies.sweep(known)
         seen = await self._read(lambda db: db.execute("SELECT value FROM mark WHERE name = 'seen'").fetchone())
         if seen is not None and clean is not None:
@@ -119,7 +121,8 @@ class Store:
         )
         for target, count in rows.fetchall():
             sample = db.execute(
-                "SELECT avg(size) FROM (SELECT size FROM delivery WHERE target = ? AND state = 'due' LIMIT 1000)", (target,)
+                "SELECT avg(size) FROM (SELECT size FROM delivery WHERE target = ? AND state = 'due' LIMIT 1000)",
+                (target,),
             ).fetchone()[0]
             self.backlogs.rows[target] = count
             self.backlogs.size[target] = int(count * (sample or 0))
@@ -239,7 +242,9 @@ class Store:
     async def define(self, name: str, kind: str, body: bytes) -> None:
         """Keeps a definition by its hash (R11)."""
         await self._writer.submit(
-            lambda work: work.db.execute("INSERT OR IGNORE INTO definition VALUES (?, ?, ?, ?)", (name, kind, body, work.now))
+            lambda work: work.db.execute(
+                "INSERT OR IGNORE INTO definition VALUES (?, ?, ?, ?)", (name, kind, body, work.now)
+            )
         )
 
     async def definition(self, name: str) -> bytes | None:

@@ -59,7 +59,8 @@ def _delivery(db: sqlite3.Connection, number: int) -> Any:
 
 def _has_earlier(db: sqlite3.Connection, target: str, key: str, number: int) -> bool:
     found = db.execute(
-        "SELECT 1 FROM delivery WHERE target = ? AND order_key = ? AND line = 1 AND id < ? LIMIT 1", (target, key, number)
+        "SELECT 1 FROM delivery WHERE target = ? AND order_key = ? AND line = 1 AND id < ? LIMIT 1",
+        (target, key, number),
     ).fetchone()
     return found is not None
 
@@ -85,7 +86,19 @@ def replay(work: Batch, rows: Sequence[int], act: Act) -> list[StoredDelivery]:
         work.db.execute(
             "INSERT INTO delivery (id, message, target, nr, round, state, due, order_key, line, body, size, params)"
             " VALUES (?, ?, ?, ?, ?, 'due', ?, ?, ?, ?, ?, ?)",
-            (new, message, target, nr, last + 1, None if waits else work.now, key, 1 if key else None, body, size, params),
+            (
+                new,
+                message,
+                target,
+                nr,
+                last + 1,
+                None if waits else work.now,
+                key,
+                1 if key else None,
+                body,
+                size,
+                params,
+            ),
         )
         work.entries.add("deliveries", target, accepted_at, "planned")
         work.entries.add("deliveries", target, accepted_at, "due")

@@ -65,7 +65,9 @@ def prepare(folder: Path, *, durable: bool) -> bool:
     refuse_network(folder)
     fresh = not file.exists()
     if not fresh and file.stat().st_size < 100:
-        raise StoreCorrupt(f"{file} is no store: it has {file.stat().st_size} bytes; it is kept, move it aside yourself")
+        raise StoreCorrupt(
+            f"{file} is no store: it has {file.stat().st_size} bytes; it is kept, move it aside yourself"
+        )
     _keep_reserve(folder)
     db = connect(file, durable=durable)
     try:

@@ -196,7 +196,13 @@ class Batch:
         return due, waiting
 
     def deliver(
-        self, new: NewDelivery, message: NewMessage | OpenMessage, row: int, body: int, known: dict[int, int], alone: bool
+        self,
+        new: NewDelivery,
+        message: NewMessage | OpenMessage,
+        row: int,
+        body: int,
+        known: dict[int, int],
+        alone: bool,
     ) -> StoredDelivery | None:
         """One delivery's row; the delivery itself when it is due (R14: only the head of its key is)."""
         number = self.next_delivery()
@@ -278,7 +284,9 @@ class Batch:
     def settle(self, item: Settlement) -> Settled:
         """One outcome with all that follows: attempt, message, line, ledger. Settling twice changes nothing."""
         row = item.delivery
-        found = self.db.execute("SELECT state, attempts, line, order_key FROM delivery WHERE id = ?", (row.row,)).fetchone()
+        found = self.db.execute(
+            "SELECT state, attempts, line, order_key FROM delivery WHERE id = ?", (row.row,)
+        ).fetchone()
         if found is None or found[0] not in ("due", "forwarded") or (item.counts and found[1] > row.attempts):
             return Settled(state=self.message_state(row.message))
         ended = self.now if item.state in ENDED else None

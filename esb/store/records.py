@@ -113,7 +113,7 @@ class StoredDelivery(Struct, kw_only=True):
     content: bytes | None = None
     body_id: int = 0
     body_file: str | None = None
-    alone: bool = False                     # the only delivery of an open message: settling it closes the message
+    alone: bool = False  # the only delivery of an open message: settling it closes the message
 
     @property
     def id(self) -> str:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from esb.errors import Problem
 from esb.ports import Component
 from esb.retry import RetryPolicy
 from esb.units import Duration, Rate, Size, Template
 
 Place = tuple[str | int, ...]
-"""Where a value stands in the file: `("route", "orders", "cases", 0, "when")`. `Table.where(place)` gives line and column."""
+"""Where a value stands in the file: `("route", "orders", "cases", 0, "when")`. """
 
 
 class OutcomeSpec(Struct, frozen=True):
@@ -220,7 +221,7 @@ class MapSpec(Struct, frozen=True):
     fields: Mapping[str, Any]
 
 
-class TestSpec(Struct, frozen=True, kw_only=True):
+class TestSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     place: Place
     route: str
@@ -248,6 +249,11 @@ class Table(Struct, frozen=True, kw_only=True):
     tests: tuple[TestSpec, ...] = ()
     text: Mapping[str, str] = {}
     positions: Any = field(default=None)  # esb.table.positions.Positions
+
+    def locate(self, place: Place, problem: Problem, offset: int | None = None) -> Problem:
+        """The same problem with the file, line and column of a place; `offset` counts characters into a text."""
+        located: Problem = problem if self.atlas is None else self.atlas.locate(place, problem, offset)
+        return located
 
     @property
     def folder(self) -> Path:

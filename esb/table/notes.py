@@ -1,0 +1,103 @@
+"""Collecting what is wrong with a table: every problem with its file, line and column, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from esb.errors import Problem
+from esb.table.model import Place
+from esb.table.positions import Positions
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`did you mean "x"?`, or what there is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return f"there is {', '.join(names[:12])}" if names else "there is none"
+
+
+class Source:
+    """One TOML file: its name as it is told to people, and the spots in it."""
+
+    def __init__(self, file: str, folder: Path, text: str) -> None:
+        self.file = file
+        self.folder = folder
+        self.text = text
+        self._positions: Positions | None = None
+
+    @property
+    def positions(self) -> Positions:
+        """Scanned when first asked: a table without faults is hardly ever asked."""
+        if self._positions is None:
+            self._positions = Positions(self.text)
+        return self._positions
+
+
+class Atlas:
+    """Which file each place of the whole table stands in, and where there. `moved` maps a place of the merged table to
+    the file's own (arrays of several files are joined: `[[test]]`)."""
+
+    def __init__(self) -> None:
+        self._files: dict[Place, tuple[Source, Place]] = {}
+        self.main: Source | None = None
+
+    def claim(self, place: Place, source: Source, own: Place | None = None) -> None:
+        """What stands under `place` comes from this file."""
+        self._files[place] = (source, place if own is None else own)
+
+    def source(self, place: Place) -> tuple[Source, Place] | None:
+        for length in range(len(place), 0, -1):
+            found = self._files.get(place[:length])
+            if found is not None:
+                return found[0], (*found[1], *place[length:])
+        return None if self.main is None else (self.main, place)
+
+    def locate(self, place: Place, problem: Problem, offset: int | None = None, *, key: bool = False) -> Problem:
+        """The same problem with file, line and column; `offset` counts characters into a text value."""
+        found = self.source(place)
+        if found is None:
+            return problem
+        source, own = found
+        spots = source.positions
+        spot = spots.where(own, key=key) if offset is None else spots.inside(own, offset)
+        line, column = spot or (1, 1)
+        return replace(problem, file=source.file, line=line, column=column)
+
+
+class Notes:
+    """The problems found so far."""
+
+    def __init__(self, atlas: Atlas) -> None:
+        self.atlas = atlas
+        self.problems: list[Problem] = []
+
+    def add(
+        self,
+        place: Place,
+        code: str,
+        message: str,
+        hint: str = "",
+        *,
+        offset: int | None = None,
+        key: bool = False,
+        severity: str = "error",
+    ) -> None:
+        problem = Problem(code, message, hint, severity=severity)
+        self.problems.append(self.atlas.locate(place, problem, offset, key=key))
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+
+def route_of(place: Place) -> str:
+    """`route "orders": ` in front of a message, where the place is inside one."""
+    if len(place) > 1 and place[0] in ("route", "target", "map", "steps"):
+        return f'{place[0]} "{place[1]}": '
+    return ""
