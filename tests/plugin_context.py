@@ -154,6 +154,13 @@ class FakeAccept:
         return [one for one in done if not isinstance(one, BaseException) or isinstance(one, Exception)]
 
 
+async def eventually(truth: Callable[[], Any]) -> None:
+    """Returns once `truth()` holds; for what another task brings about."""
+    async with asyncio.timeout(20):
+        while not truth():
+            await asyncio.sleep(0.002)
+
+
 @asynccontextmanager
 async def running(source: Source, accept: Any) -> AsyncIterator[asyncio.Task[None]]:
     """The source runs inside the block and is cancelled after it; its own error comes out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Final, cast
 
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._head_size = 0
+        self._before_status = 0
         self._limit = limit
         self._headless = headless
 
@@ -140,21 +142,24 @@ class Connection(asyncio.Protocol):
         if future is None or future.done():
             self.abort()  # nobody asked: an answer to nothing must not be taken for the next one
             return
-        if not self._status:
-            self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._end(f"{self.name} answered something that is not HTTP/1.1", "D452")
+            self._end(f"{self.name} answered something that is not HTTP/1.1, or headers over 64 kB", "D452")
             self.abort()
-        if not self._status and self._head_size > HEAD_LIMIT:
-            self._end(f"{self.name} answered with headers over {HEAD_LIMIT} bytes", "D452")
-            self.abort()
+            return
+        if not self._status:
+            self._before_status += len(data)
+            if self._before_status > HEAD_LIMIT:
+                self._end(f"{self.name} answered with headers over 64 kB", "D452")
+                self.abort()
 
     def eof_received(self) -> None:
         self._closed_by_peer()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            self._turned_away(error)
         self._closed_by_peer()
         self.transport = None
         self.resume_writing()
@@ -167,6 +172,14 @@ class Connection(asyncio.Protocol):
             future.set_result(Answer(self._status, self._headers, b"".join(self._body)))
         else:
             self._end(f"{self.name} closed the connection without an answer", "D453")
+
+    def _turned_away(self, error: ssl.SSLError) -> None:
+        """The peer ends TLS itself, as it does (in TLS 1.3 only now) with a certificate of ours that it will not have:
+        it has read nothing of the request."""
+        future = self._future
+        if future is not None and not future.done() and not self._status:
+            said = f"{self.name} ended TLS: {str(error.reason).lower().replace('_', ' ')}"
+            future.set_exception(Unavailable(said, code="D413"))
 
     def _until_close(self) -> bool:
         return "content-length" not in self._headers and "transfer-encoding" not in self._headers
@@ -184,15 +197,24 @@ class Connection(asyncio.Protocol):
 
     # --- what the parser calls ----------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._future is None or self._future.done():
+            raise ValueError("a second answer to one request")
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > HEAD_LIMIT:
+            raise ValueError("the headers are too long")
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200 and status != 101:
-            self._headers = {}
+        if status == 101:
+            raise ValueError("another protocol")
+        if status < 200:
+            self._headers, self._head_size = {}, 0
             return
         self._status = status
         if self._headless:

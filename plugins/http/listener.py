@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from esb_plugins.http.problems import Refused
 from esb_plugins.http.router import Pattern, Router
 from esb_plugins.http.server import Limits, Server
@@ -126,6 +126,10 @@ class Listener:
         return bound
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
+        if request.version not in (HttpVersion10, HttpVersion11):
+            response = Refused("A316", "only HTTP/1.0 and 1.1 are spoken here").response()
+            response.force_close()
+            return response
         try:
             path = request.rel_url.raw_path
             found = self._router.find(request.method, path)

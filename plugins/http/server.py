@@ -15,6 +15,9 @@ from msgspec import Struct
 log = logging.getLogger(__name__)
 
 MAX_HEADERS: Final = 200
+LINGER: Final = 1.0
+"""Seconds that a refused sender has to take its answer before the connection is closed under it."""
+
 _BIG_ANSWER: Final = 65_536
 
 
@@ -37,6 +40,7 @@ class Connection(web.RequestHandler):
         self._tail = b""
         self._head = 0
         self._in_head = True
+        self._refused = False
         self._timer: asyncio.TimerHandle | None = None
         self.reading: web.BaseRequest | None = None
 
@@ -49,6 +53,8 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._in_head and data and not self._head_fits(data):
             self._refuse("A314")
             return
@@ -86,12 +92,24 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def _refuse(self, code: str) -> None:
+        """Answers, and reads nothing more; the close comes a little later, since a close with unread bytes is a reset
+        that can overtake the answer."""
+        self._refused = True
+        self._stop_timer()
         if self.transport is not None:
             self.transport.write(raw(code))
-        self.force_close()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        self._timer = self._loop.call_later(LINGER, self.force_close)
+
+    def hurry(self) -> None:
+        """Does not wait for a body that was never asked for."""
+        self._lingering_time = 0.0
 
     async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
         """A reader of a big answer that stops reading is cut off."""
+        if self.reading is None and "Expect" in request.headers:
+            self.hurry()
         self.reading = None
         body = getattr(resp, "body", None)
         if isinstance(body, bytes) and len(body) > _BIG_ANSWER:
@@ -153,7 +171,7 @@ class Server(web.Server):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self.limits.idle_timeout,
             access_log=None,
-            lingering_time=2.0,
+            lingering_time=LINGER,
             auto_decompress=False,
             max_line_size=self.limits.max_header,
             max_field_size=self.limits.max_header,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -16,6 +16,7 @@ from esb_plugins.http.body import BodyLimits, read, read_all
 from esb_plugins.http.listener import Listener, open_listener
 from esb_plugins.http.problems import Refused, refuse, respond
 from esb_plugins.http.router import parse_pattern
+from esb_plugins.http.server import Connection
 from esb_plugins.http.verify import Verify, verify
 from msgspec import Struct
 
@@ -152,7 +153,7 @@ class HttpRoute:
     async def _body(
         self, request: web.BaseRequest, headers: Mapping[str, str], once: str | None
     ) -> tuple[bytes | AsyncIterator[bytes], str | None]:
-        request.protocol.reading = request  # type: ignore[attr-defined]  # our Connection: a bad body fails at once
+        connection(request).reading = request
         rule = self._options.verify
         if rule is None:
             return await read(request, self._limits), once
@@ -182,6 +183,11 @@ class HttpRoute:
             raise Refused("A313", f"at most {self._limits.size} bytes are taken")
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def connection(request: web.BaseRequest) -> Connection:
+    """Our connection that the request came on."""
+    return cast("Connection", request.protocol)
 
 
 def lowered(request: web.BaseRequest) -> dict[str, str]:

@@ -12,7 +12,15 @@ from typing import Any
 import aiohttp
 import pytest
 from esb_plugins.http.source import SOURCE
-from plugin_context import FakeAccept, FakeServices, make_context, make_listener, options_of, running
+from plugin_context import (
+    FakeAccept,
+    FakeServices,
+    eventually,
+    make_context,
+    make_listener,
+    options_of,
+    running,
+)
 
 from esb import (
     Accepted,
@@ -46,8 +54,7 @@ class House:
         source = await self.stack.enter_async_context(SOURCE.open(made, make_context(self.services, **(context or {}))))
         await self.stack.enter_async_context(running(source, accept))
         self.listener = await self.services.shared(("http", "default"), lambda: None)
-        while self.listener.port is None:
-            await asyncio.sleep(0)
+        await eventually(lambda: self.listener.port)
         return accept
 
     def url(self, path: str) -> str:
@@ -270,15 +277,13 @@ async def test_a_port_in_use_takes_the_route_down_with_the_reason_and_is_tried_a
         made = options_of(SOURCE, http="POST /orders")
         context = make_context(house.services, clock=Impatient())
         async with SOURCE.open(made, context) as source, running(source, FakeAccept()):
-            while not house.services.healths:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: house.services.healths)
             [(name, state, reason), *_] = house.services.healths
             assert (name, state) == ("route.orders", "down")
             assert f"127.0.0.1:{port}" in reason
             blocker.close()
             await blocker.wait_closed()
-            while house.services.healths[-1][1] != "up":
-                await asyncio.sleep(0.01)
+            await eventually(lambda: house.services.healths[-1][1] == "up")
             async with house.client.post(f"http://127.0.0.1:{port}/orders", data=b"1") as answer:
                 assert answer.status == 202
 
@@ -287,14 +292,13 @@ async def test_a_sender_that_goes_away_before_the_answer_leaves_its_message_here
     accept = FakeAccept()
     accept.hold = asyncio.Event()
     await house.route("POST /orders", accept)
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.listener.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", house.listener.port)
     writer.write(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
     await accept.arrived.wait()
     writer.close()
     await writer.wait_closed()
     accept.hold.set()
-    while not accept.taken:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: accept.taken)
     assert accept.taken[0].body == b"hi"
     assert (await house.call("POST", "/orders", data=b"2"))[0] == 202
 
@@ -321,8 +325,7 @@ async def test_the_port_is_given_back_when_the_last_route_stops(house: House) ->
     async with SOURCE.open(made, make_context(house.services)) as source:
         async with running(source, FakeAccept()):
             listener = await house.services.shared(("http", "default"), lambda: None)
-            while listener.port is None:
-                await asyncio.sleep(0)
+            await eventually(lambda: listener.port)
             port = listener.port
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
