@@ -130,7 +130,7 @@ class Bus:
 
     def _open_logins(self) -> None:
         for spec in self.table.auth.values():
-            self.services.auths[spec.name] = open_auth(spec, self.services)
+            self.services.auths[spec.name] = open_auth(spec, self.services, folder=self.table.folder, clock=self.clock)
 
     async def _draft(self, table: Table, services: BusServices, stack: AsyncExitStack) -> dict[str, Planner]:
         """The planners of every route of a table; all problems at once."""

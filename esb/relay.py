@@ -40,13 +40,15 @@ class Window:
         self._in_hand: dict[int, int] = {}
         self._bytes = 0
         self._behind = True
+        self._paging = False
+        self._gone: set[int] = set()
         self._changed = asyncio.Event()
         self._takers: deque[asyncio.Future[None]] = deque()
 
     def offer(self, rows: Iterable[StoredDelivery]) -> None:
         """Takes what there is room for; the rest waits in the store."""
         for row in rows:
-            if self._behind or not self._room(row.size):
+            if self._behind or not self._room(_held(row)):
                 self._behind = True
                 self._changed.set()
             elif row.row not in self._in_hand:
@@ -56,7 +58,7 @@ class Window:
         return not self._in_hand or (len(self._in_hand) < self._rows and self._bytes + size <= WINDOW_BYTES)
 
     def _enter(self, row: StoredDelivery) -> None:
-        size = row.size if row.content is not None else 0
+        size = _held(row)
         self._in_hand[row.row] = size
         self._bytes += size
         self._ready.append(row)
@@ -72,6 +74,8 @@ class Window:
     def release(self, row: StoredDelivery) -> None:
         """The row's outcome is on disk (or it goes back to the store): its place is free."""
         self._bytes -= self._in_hand.pop(row.row, 0)
+        if self._paging:
+            self._gone.add(row.row)
         if self._behind and len(self._ready) < self._rows // 2:
             self._changed.set()
 
@@ -129,17 +133,24 @@ class Window:
         if room <= self._rows // 4 or self._bytes > WINDOW_BYTES // 2:
             return None
         now = self._clock.now()
-        limit = room + len(self._in_hand)
-        # Rows of later commits may come in by `offer` while this read runs; they are told apart by their id.
-        rows = await self._store.due(self.target, now, limit)
-        fresh = [row for row in rows if row.row not in self._in_hand]
-        for row in fresh:
-            if not self._room(row.size):
-                return None
-            self._enter(row)
-        if len(rows) >= limit:
-            return None if self._in_hand else 0.0
         self._behind = False
+        self._paging = True
+        try:
+            rows, more = await self._store.due(self.target, now, room, self._in_hand)
+        finally:
+            self._paging = False
+            gone, self._gone = self._gone, set()
+        for row in rows:
+            # A row may have come in by `offer`, and even have been settled, while this read ran.
+            if row.row in self._in_hand or row.row in gone:
+                continue
+            if not self._room(_held(row)):
+                more = True
+                break
+            self._enter(row)
+        if more:
+            self._behind = True
+            return None if self._in_hand else 0.0
         following = await self._store.next_due(self.target, now)
         return None if following is None else max(following - self._clock.now(), 0.001)
 
@@ -157,6 +168,11 @@ class Window:
         finally:
             clock.cancel()
             change.cancel()
+
+
+def _held(row: StoredDelivery) -> int:
+    """Bytes that a row costs in memory: a large body stays in its file."""
+    return 0 if row.content is None else row.size
 
 
 class Relay:
