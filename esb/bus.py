@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -88,7 +88,7 @@ class Bus:
         services: BusServices,
         clock: Clock,
         counters: Counters,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
     ) -> None:
         self.table = table
         self.registry = registry
@@ -198,10 +198,10 @@ class Bus:
         for lane in self.lanes.values():
             lane.hold_expiry = self._clock_held()
             if lane.spec.off is None:
-                self._tasks.create_task(lane.run(), name=f"target {lane.name}")
+                self._tasks.start(lane.run(), name=f"target {lane.name}")
         assert self.splitter is not None
-        self._tasks.create_task(self.splitter.run(), name="splitter")
-        self._tasks.create_task(self._upkeep(), name="upkeep")
+        self._tasks.start(self.splitter.run(), name="splitter")
+        self._tasks.start(self._upkeep(), name="upkeep")
         for route in self.table.routes.values():
             for number, source in enumerate(route.sources):
                 self._start_source(route, source, number)
@@ -234,7 +234,7 @@ class Bus:
         state = SourceState(route=route, spec=source, name=f"route.{route.name}" + (f".{number}" if number else ""))
         state.paused = route.off or route.paused
         self.sources.append(state)
-        self._source_tasks.append(self._tasks.create_task(self._source(state), name=f"source {state.name}"))
+        self._source_tasks.append(self._tasks.start(self._source(state), name=f"source {state.name}"))
 
     async def _source(self, state: SourceState) -> None:
         """Runs one source, again and again while it fails; closed while its route is paused or off."""
@@ -397,31 +397,35 @@ async def open_bus(
             await bus.drain()
 
 
+class Tasks:
+    """What runs for as long as the house is open; a task that fails closes it."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._made: list[asyncio.Task[None]] = []
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._group.create_task(work, name=name)
+        self._made.append(task)
+        return task
+
+    def cancel(self) -> None:
+        for task in self._made:
+            task.cancel()
+
+
 @asynccontextmanager
-async def watched() -> AsyncIterator[asyncio.TaskGroup]:
-    """Tasks that live as long as the block: one that fails cancels the block, the end of the block cancels them."""
-    async with asyncio.TaskGroup() as tasks:
-        made: list[asyncio.Task[Any]] = []
-        create = tasks.create_task
-
-        def keep(coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-            task = create(coroutine, **options)
-            made.append(task)
-            return task
-
-        tasks.create_task = keep  # type: ignore[method-assign, assignment]
+async def watched() -> AsyncIterator[Tasks]:
+    """Tasks that live as long as the block: one that fails cancels the block, the end of the block cancels them. What the
+    block itself raises comes out as it is."""
+    raised: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        tasks = Tasks(group)
         try:
             yield tasks
+        except Exception as error:
+            raised = error
         finally:
-            for task in made:
-                task.cancel()
-
-
-def describe_table(table: Table) -> Mapping[str, Any]:
-    """What a start says about the table it runs."""
-    return {
-        "file": str(table.file),
-        "hash": table.hash[:12],
-        "routes": len(table.routes),
-        "targets": len(table.targets),
-    }
+            tasks.cancel()
+    if raised is not None:
+        raise raised

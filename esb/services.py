@@ -62,6 +62,17 @@ class ScopedText:
         return self._program.fill(self._services.scope(message), quote)
 
 
+class ScopedMapping:
+    """A compiled map that takes a message."""
+
+    def __init__(self, mapping: CompiledMapping, services: BusServices) -> None:
+        self._mapping = mapping
+        self._services = services
+
+    def apply(self, message: Message, /) -> Any:
+        return self._mapping.apply(self._services.scope(message))
+
+
 class BusServices:
     """Compiles, finds, reads and shares what components ask their Context for."""
 
@@ -156,12 +167,15 @@ class BusServices:
     def contract(self, name: str, /) -> Contract:
         return self.contracts.get(name)
 
-    def mapping(self, name: str, /) -> CompiledMapping:
+    def mapping(self, name: str, /) -> ScopedMapping:
+        return ScopedMapping(self._compiled_map(name), self)
+
+    def _compiled_map(self, name: str) -> CompiledMapping:
         if name not in self._maps:
             spec = self.table.maps.get(name)
             if spec is None:
                 raise OptionError("", f'no map named "{name}"', f"maps are {', '.join(self.table.maps)}", code="E207")
-            self._maps[name] = compile_mapping(spec, self.environment, self.mapping)
+            self._maps[name] = compile_mapping(spec, self.environment, self._compiled_map)
         return self._maps[name]
 
     def resource(self, path: str, /) -> Path:
