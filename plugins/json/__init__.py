@@ -21,6 +21,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How JSON is read and written.
 
     `encoding`: the characters' encoding; a BOM is tolerated. `depth`: how many levels may nest (up to 200).
+    `duplicates`: a key that stands twice in an object is refused, or `"last"` keeps the last value as many readers do.
     `max_number`: characters of the longest number, and its largest exponent. `max_size`: the largest document that is
     held whole; a `split` streams and has no such limit. `nulls`: `"omit"` leaves fields with null out when writing.
     `indent`: spaces a level when writing; 0 writes one line.
@@ -29,6 +30,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: Literal["json"] = "json"
     encoding: Encoding = Encoding("utf-8")
     depth: int = 100
+    duplicates: Literal["refuse", "last"] = "refuse"
     max_number: int = 1000
     max_size: Size = Size(64_000_000)
     nulls: Literal["keep", "omit"] = "keep"
@@ -42,8 +44,8 @@ class JsonCodec:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._reader = Reader(encoding=options.encoding, depth=options.depth, max_number=options.max_number)
-        self._items = Reader(depth=options.depth, max_number=options.max_number)
+        self._reader = _reader(options, options.encoding)
+        self._items = _reader(options, "utf-8")
         self._write = Writer(
             encoding=options.encoding, nulls=options.nulls, indent=options.indent, depth=options.depth
         ).write
@@ -69,6 +71,15 @@ class JsonCodec:
     def parts(self, chunks: Iterable[bytes], path: str, /) -> Iterator[Part | BadPart]:
         """The items of the array at `path` ("" is a document that is an array)."""
         return Items(self._items, chunks, path, self._options.encoding).parts()
+
+
+def _reader(options: Options, encoding: str) -> Reader:
+    return Reader(
+        encoding=encoding,
+        depth=options.depth,
+        max_number=options.max_number,
+        keep_last=options.duplicates == "last",
+    )
 
 
 def open_codec(options: Options, context: Context) -> AbstractAsyncContextManager[JsonCodec]:

@@ -35,12 +35,12 @@ class _Token(NamedTuple):
     is_key: bool
 
 
-def find_fault(text: str, max_number: int) -> DecodeError | None:
+def find_fault(text: str, max_number: int, *, duplicates: bool = True) -> DecodeError | None:
     """The first duplicate key, NaN or Infinity, or number over the limit. None where there is none, or no hope."""
     for token in _tokens(text):
         if token.is_key:
             level, key = token.levels[-1], _unquoted(token.text)
-            if key in level.keys:
+            if duplicates and key in level.keys:
                 return _fault(text, token, "M211", f"the key {_short(key)} stands there twice")
             level.keys.add(key)
         elif token.text in _CONSTANTS:

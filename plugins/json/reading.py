@@ -37,16 +37,20 @@ class _Fault(Exception):
 class Reader:
     """Reads whole documents. Raises DecodeError and nothing else, whatever the bytes are."""
 
-    def __init__(self, *, encoding: str = "utf-8", depth: int = 100, max_number: int = 1000) -> None:
+    def __init__(
+        self, *, encoding: str = "utf-8", depth: int = 100, max_number: int = 1000, keep_last: bool = False
+    ) -> None:
         self.encoding = encoding
         self._utf8 = codecs.lookup(encoding).name == "utf-8"
         self._depth = depth
         self._max_number = max_number
+        self._keep_last = keep_last
+        pairs = dict if keep_last else _unique
         self._strict = json.JSONDecoder(
-            object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_no_constant
+            object_pairs_hook=pairs, parse_float=Decimal, parse_constant=_no_constant
         ).decode
         self._careful = json.JSONDecoder(
-            object_pairs_hook=_unique, parse_float=self._fraction, parse_int=self._integer, parse_constant=_no_constant
+            object_pairs_hook=pairs, parse_float=self._fraction, parse_int=self._integer, parse_constant=_no_constant
         ).decode
 
     def read(self, body: bytes) -> Any:
@@ -67,6 +71,8 @@ class Reader:
             tree = _decode(body)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return self._read(body, self._careful, escapes=True)
+        if self._keep_last:
+            return tree
         # The quick parser keeps the last of two equal keys: as many in the tree as in the text means there are none.
         keys = _count_keys(tree)
         if keys == body.count(b":") or (keys == body.count(b'":') and not any(colon in body for colon in _COLONS)):
@@ -118,7 +124,7 @@ class Reader:
         """The parser's refusal as a DecodeError with its place."""
         if isinstance(error, RecursionError):
             raise DecodeError(f"nested deeper than {self._depth} levels (option depth)", code="M214", line=1) from None
-        found = find_fault(text, self._max_number)
+        found = find_fault(text, self._max_number, duplicates=not self._keep_last)
         if found is not None and (isinstance(error, _Fault) or found.code != "M210"):
             raise found from None
         if isinstance(error, json.JSONDecodeError):

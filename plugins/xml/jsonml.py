@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esb_plugins.xml.naming import Keys
+from esb_plugins.xml.naming import Keys, attribute_keys
 from esb_plugins.xml.parsing import Element, crowded
 
 from esb import DecodeError, EncodeError
@@ -35,10 +35,8 @@ class JsonmlReader:
         items = element.items()
         if len(items) > self._max_attributes:
             raise crowded(self._max_attributes, element.sourceline)
-        attributes = {self._names[name]: value for name, value in items}
-        if len(attributes) < len(items):
-            message = "two attributes differ only by namespace; write prefixes = true"
-            raise DecodeError(message, code="M211", line=element.sourceline)
+        named = attribute_keys(element, self._names)
+        attributes = {named[name]: value for name, value in items}
         made: list[Any] = [self._names[element.tag], attributes]
         if element.text:
             made.append(element.text)

@@ -60,12 +60,12 @@ class Names:
         default = declaration("", self.default) if self.default else ""
         return default + "".join([declaration(prefix, used[prefix]) for prefix in sorted(used)])
 
-    def checked(self, key: str, place: str) -> tuple[str, str]:
-        """(prefix, local name) of a key; raises EncodeError where it is no name, or its prefix unknown."""
+    def checked(self, key: str, place: str, *, known: bool = False) -> tuple[str, str]:
+        """(prefix, local name) of a key; raises EncodeError where it is no name, or its prefix not `known`."""
         prefix, colon, local = key.rpartition(":")
         if not _LOCAL.fullmatch(local) or (colon and not _LOCAL.fullmatch(prefix)) or "xmlns" in (prefix, key):
             raise EncodeError(f"{key[:60]!r} is no name for an element or attribute", code="M224", place=place)
-        if prefix and prefix not in self.namespaces:
+        if prefix and not known and prefix not in self.namespaces:
             message = f'"{key[:60]}": the prefix "{prefix}" is not under [namespaces]'
             raise EncodeError(message, code="M224", place=place)
         try:
@@ -92,6 +92,7 @@ class TakenNames:
         own: Name | None,
     ) -> None:
         self.simple: frozenset[str] = frozenset()
+        self._here = set() if own is None else {own.prefix}
         self._origin = origin
         self._new = new
         self._path = path
@@ -99,9 +100,9 @@ class TakenNames:
         self._own = own
 
     def element(self, key: str, place: str) -> tuple[str, str, TakenNames]:
-        prefix, local = self._new.checked(key, place)
         path = (*self._path, key)
         name = self._origin.names.get(path)
+        prefix, local = self._new.checked(key, place, known=name is not None)
         if name is None and prefix:
             name = Name(self._new.namespaces[prefix], prefix)
         elif name is None:
@@ -110,21 +111,29 @@ class TakenNames:
         declares = "" if self._scope is not None else _declarations(scope)
         declares += _bind(scope, name)
         below = TakenNames(self._origin, self._new, path, scope, name)
+        if self._scope is None:
+            below._here.update(scope)
         return _joined(name.prefix, local), declares, below
 
     def attribute(self, key: str, place: str) -> tuple[str, str]:
-        prefix, local = self._new.checked(key, place)
         name = self._origin.names.get((*self._path, f"@{key}"))
+        prefix, local = self._new.checked(key, place, known=name is not None)
+        if name is None and prefix:
+            name = Name(self._new.namespaces[prefix], prefix)
         if name is None:
-            name = Name(self._new.namespaces[prefix], prefix) if prefix else Name("", "")
-        if not name.prefix:
             return local, ""
-        assert self._scope is not None
-        return f"{name.prefix}:{local}", _bind(self._scope, name)
+        used, declares = self.prefix(name.prefix, name.uri)
+        return f"{used}:{local}", declares
 
     def prefix(self, prefix: str, uri: str) -> tuple[str, str]:
+        """Another prefix where this one means something else on the same element."""
         assert self._scope is not None
-        return prefix, _bind(self._scope, Name(uri, prefix))
+        free, number = prefix, 0
+        while free in self._here and self._scope.get(free) != uri:
+            number += 1
+            free = f"{prefix}{number}"
+        self._here.add(free)
+        return free, _bind(self._scope, Name(uri, free))
 
     def used(self) -> str:
         """Nothing: every element declares what it needs."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
+
+from esb_plugins.xml.parsing import Element
 
 from esb import DecodeError
 
@@ -24,14 +27,14 @@ class Keys(dict[str, str]):
     def __init__(self, mark: str, prefixes: Mapping[str, str] | None) -> None:
         """`mark` stands before each key; `prefixes` (URI to prefix) makes keys carry prefixes."""
         super().__init__()
-        self._mark = mark
+        self.mark = mark
         self._prefixes = prefixes
         self._owners: dict[str, str] = {}
         self.clashing: set[str] = set()
 
     def __missing__(self, tag: str) -> str:
-        key = self._mark + self._name(tag)
-        if tag == _NIL_TAG and self._mark:
+        key = self.mark + self._name(tag)
+        if tag == _NIL_TAG and self.mark:
             key = NIL
         if self._owners.setdefault(key, tag) != tag:
             self.clashing.add(key)
@@ -52,7 +55,21 @@ class Keys(dict[str, str]):
 
     def trimmed(self) -> Keys:
         """These, or new ones where they have become too many."""
-        return self if len(self) <= _MANY else Keys(self._mark, self._prefixes)
+        return self if len(self) <= _MANY else Keys(self.mark, self._prefixes)
+
+
+def attribute_keys(element: Element, keys: Keys) -> dict[str, str]:
+    """Each attribute's key. Where two differ only by namespace, those that have one keep the document's prefix."""
+    named = {tag: keys[tag] for tag in element.attrib}
+    if len(set(named.values())) == len(named):
+        return named
+    times = Counter(named.values())
+    prefixes = {uri: prefix for prefix, uri in element.nsmap.items() if prefix}
+    for tag, key in named.items():
+        if times[key] > 1 and tag.startswith("{"):
+            uri, _, local = tag[1:].partition("}")
+            named[tag] = f"{keys.mark}{prefixes.get(uri, 'xml')}:{local}"
+    return named
 
 
 class Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
-from esb_plugins.xml.naming import Keys
+from esb_plugins.xml.naming import Keys, attribute_keys
 from esb_plugins.xml.parsing import SPACE, Element
 from lxml import etree
 
@@ -46,11 +46,11 @@ class Origin:
         path = (*above, self._elements[element.tag])
         name = Name(etree.QName(element).namespace or "", element.prefix or "")
         self.ambiguous = self.ambiguous or self.names.setdefault(path, name).uri != name.uri
-        for tag in element.attrib:
+        for tag, key in attribute_keys(element, self._attributes).items():
             uri = etree.QName(tag).namespace
             if uri:
                 prefixes = [prefix for prefix, known in element.nsmap.items() if known == uri and prefix]
-                self.names.setdefault((*path, self._attributes[tag]), Name(uri, prefixes[0] if prefixes else "xml"))
+                self.names.setdefault((*path, key), Name(uri, prefixes[0] if prefixes else "xml"))
         for child in elements_of(element):
             self._walk(child, path)
 

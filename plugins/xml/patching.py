@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from esb_plugins.xml.naming import attribute_keys
 from esb_plugins.xml.origin import Name, Origin, Path, elements_of
 from esb_plugins.xml.parsing import SPACE, Element, options
 from esb_plugins.xml.reading import TEXT, Reader
@@ -36,9 +37,8 @@ class Patch:
         if old is None or new is None:
             return self._replaced(element, new, path)
         before, after = _as_object(old), _as_object(new)
-        keys = self._reader.attributes
-        for tag in list(element.attrib):
-            if keys[tag] in before and keys[tag] not in after:
+        for tag, key in attribute_keys(element, self._reader.attributes).items():
+            if key in before and key not in after:
                 del element.attrib[tag]
         self._attributes(element, before, after, path)
         self._children(element, before, after, path)
@@ -46,7 +46,7 @@ class Patch:
         return element
 
     def _attributes(self, element: Element, before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:
-        tags = {self._reader.attributes[tag]: tag for tag in element.attrib}
+        tags = {key: tag for tag, key in attribute_keys(element, self._reader.attributes).items()}
         for key, value in after.items():
             if key.startswith("@") and not (key in before and same(before[key], value)):
                 if value is None or isinstance(value, (Mapping, list, tuple)):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from esb_plugins.xml.naming import NIL, Keys, Node
+from esb_plugins.xml.naming import NIL, Keys, Node, attribute_keys
 from esb_plugins.xml.parsing import SPACE, Element, crowded
 
 from esb import DecodeError
@@ -115,8 +115,8 @@ class Reader:
         keys = self.attributes
         tree: dict[str, Any] = {keys[name]: value for name, value in items}
         if len(tree) < len(items):
-            message = "two attributes differ only by namespace; write prefixes = true"
-            raise self._fault(element, message, "M211")
+            named = attribute_keys(element, keys)
+            tree = {named[name]: value for name, value in items}
         if NIL in tree and _BOOL.get(tree[NIL].strip(SPACE)) is not True:
             del tree[NIL]
         if node is not None:
