@@ -99,7 +99,7 @@ class CsvCodec:
             skip_blank=options.blank == "skip",
             null=options.null,
             decimal=options.decimal,
-            max_row=options.max_row,
+            max_row=int(options.max_row),
             sums=tuple(options.sum),
         )
         self._write = Writer(

@@ -65,11 +65,13 @@ class Lines:
             )  # fmt: skip
         self._room -= len(line)
         if self._room < 0:
+            begin = self.line - len(self.record)
             raise DecodeError(
-                f"the record that begins on line {self.begin} is over {self._max_row} characters long "
-                "(option max_row); is a quote never closed?",
-                code="M215", line=self.begin,
-            )  # fmt: skip
+                f"the record that begins on line {begin} is over {self._max_row} characters long (option max_row); "
+                "is a quote never closed?",
+                code="M215",
+                line=begin,
+            )
         self.record.append(line)
         return line
 

@@ -41,7 +41,7 @@ class Writer:
     def __init__(self, style: Style) -> None:
         self._style = style
         dialect = style.dialect
-        special = re.escape("".join(dialect) + "\r\n")
+        special = re.escape("".join(dialect) + "\r\n\ufeff")  # a BOM at the beginning would be taken off
         self._special = re.compile(f"[{special}]")
 
     def write(self, tree: Any) -> bytes:
@@ -87,6 +87,8 @@ class Writer:
     def _line(self, cells: Sequence[str | None], place: str) -> str:
         written = [self._cell(cell, index, place) for index, cell in enumerate(cells)]
         if len(written) == 1 and not written[0]:
+            if cells[0] is None and self._style.null == "":
+                raise EncodeError("null in the only column would be a blank line", code="M294", place=place)
             written[0] = self._quoted("", place)  # an empty line would be no row at all
         return self._style.dialect.delimiter.join(written) + self._style.newline
 

@@ -110,7 +110,7 @@ class Tape:
         for chunk in self._chunks:
             pieces.append(chunk)
             size += len(chunk)
-            if size >= held:
+            if size and size >= held:
                 break
         self._buffer = b"".join(pieces)
         self._at -= self._start
