@@ -23,8 +23,13 @@ from esb_plugins.http.client import Client
 from sink import nginx
 
 BODY = b'{"id": "4711", "lines": [' + b'{"sku": "A-100", "qty": 3},' * 35 + b"{}]}"
-HEADERS = {"Content-Type": "application/json", "Idempotency-Key": "0198-4711.erp"}
-Post = Callable[[], Awaitable[int]]
+
+
+def headers(identity: str) -> dict[str, str]:
+    return {"Content-Type": "application/json", "Idempotency-Key": identity}
+
+
+Post = Callable[[bytes, str], Awaitable[int]]
 
 
 @asynccontextmanager
@@ -32,8 +37,8 @@ async def by_aiohttp(url: str) -> AsyncIterator[Post]:
     connector = aiohttp.TCPConnector(limit=64)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
 
-        async def post() -> int:
-            async with session.post(url, data=BODY, headers=HEADERS, allow_redirects=False) as answer:
+        async def post(body: bytes, identity: str) -> int:
+            async with session.post(url, data=body, headers=headers(identity), allow_redirects=False) as answer:
                 await answer.read()
                 return answer.status
 
@@ -46,8 +51,8 @@ async def by_pyreqwest(url: str) -> AsyncIterator[Post]:
 
     async with ClientBuilder().follow_redirects(False).build() as client:
 
-        async def post() -> int:
-            answer = await client.post(url).headers(HEADERS).body_bytes(BODY).build().send()
+        async def post(body: bytes, identity: str) -> int:
+            answer = await client.post(url).headers(headers(identity)).body_bytes(body).build().send()
             await answer.bytes()
             return int(answer.status)
 
@@ -58,8 +63,8 @@ async def by_pyreqwest(url: str) -> AsyncIterator[Post]:
 async def by_ours(url: str) -> AsyncIterator[Post]:
     async with Client() as client:
 
-        async def post() -> int:
-            return (await client.send("POST", url, HEADERS, BODY)).status
+        async def post(body: bytes, identity: str) -> int:
+            return (await client.send("POST", url, headers(identity), body)).status
 
         yield post
 
@@ -72,13 +77,13 @@ if importlib.util.find_spec("pyreqwest") is not None:
 async def measure(name: str, url: str, seconds: float) -> tuple[float, float]:
     """Posts a second, and microseconds of CPU a post."""
     async with CLIENTS[name](url) as post:
-        await asyncio.gather(*(post() for _ in range(64)))
+        await asyncio.gather(*(post(BODY, "0") for _ in range(64)))
         ends = time.perf_counter() + seconds
 
         async def keep_posting() -> int:
             done = 0
             while time.perf_counter() < ends:
-                if await post() != 201:
+                if await post(BODY, f"0198-{done}.erp") != 201:
                     raise SystemExit(f"{name}: the sink refused")
                 done += 1
             return done
