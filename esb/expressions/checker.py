@@ -26,6 +26,7 @@ from esb.expressions.values import TYPES, type_name
 _NUMBERS: Final = {"int", "uint", "double", "decimal"}
 _COMPARES: Final = {"_<_", "_<=_", "_>_", "_>=_"}
 _SUMS: Final = {"_+_", "_-_", "_*_", "_/_", "_%_"}
+_CLOSED: Final = {*_NUMBERS, "string", "bytes", "list"}
 _SIGN: Final = {"!_": "!", "-_": "-"}
 
 
@@ -153,7 +154,7 @@ class Checker:
         if "dyn" not in kinds and not _together(node.function, *kinds):
             self._clash(node, sign, kinds)
         if node.function in _SUMS:
-            return kinds[0] if kinds[0] == kinds[1] else "dyn"
+            return kinds[0] if kinds[0] == kinds[1] and kinds[0] in _CLOSED else "dyn"
         return "bool"
 
     def _want(self, node: Call, kind: str, wanted: set[str], sign: str) -> None:
@@ -210,18 +211,13 @@ def _together(function: str, left: str, right: str) -> bool:
             or "optional_type" in (left, right)
         )
     if {left, right} <= _NUMBERS:
-        return function in _COMPARES or left == right or "decimal" in (left, right) or _mixed(function)
+        return function in _COMPARES or left == right or "decimal" in (left, right)
     moments = {"timestamp", "duration", "google.protobuf.Timestamp", "google.protobuf.Duration"}
     if left in moments or right in moments:
         return {left, right} <= moments
     if function in _COMPARES:
         return left == right and left in ("string", "bytes", "bool")
     return function == "_+_" and left == right and left in ("string", "bytes", "list")
-
-
-def _mixed(function: str) -> bool:
-    """1 + 1.0 has no meaning in CEL."""
-    return False
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ EXACT: Final = Context(prec=1000)
 DIVIDED: Final = Context(prec=34)
 """Quotients have 34 digits, as decimal128 has."""
 _NUMBERS: Final = (int, Uint, float, Decimal)
-_DURATION: Final = timedelta(seconds=315_576_000_000)
+_DURATION: Final = timedelta(microseconds=2**63 // 1000)
+"""64 bit of nanoseconds, about 292 years (as cel-go has it)."""
 
 
 def no_such(operator: str, left: Any, right: Any) -> NoReturn:

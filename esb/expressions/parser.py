@@ -230,7 +230,7 @@ class Parser:
             node = self.expression()
             self._expect(")")
             return node
-        if self._is("["):
+        if self._is("[", "[?"):
             return self._list()
         if self._is("{"):
             return self._map()
@@ -266,9 +266,14 @@ class Parser:
         return Call(start=token.start, end=end, function=name, arguments=arguments)
 
     def _list(self) -> Any:
-        start = self._expect("[").start
+        opening = self._next()
+        start = opening.start
         items: list[Any] = []
-        optional: list[int] = []
+        optional: list[int] = [0] if opening.text == "[?" else []
+        if optional:
+            items.append(self.expression())
+            if not self._take(","):
+                return ListOf(start=start, end=self._expect("]").end, items=tuple(items), optional=(0,))
         while not self._is("]"):
             if self._take("?"):
                 optional.append(len(items))
