@@ -248,7 +248,7 @@ class Table(Struct, frozen=True, kw_only=True):
     routes: Mapping[str, RouteSpec] = {}
     tests: tuple[TestSpec, ...] = ()
     text: Mapping[str, str] = {}
-    positions: Any = field(default=None)  # esb.table.positions.Positions
+    atlas: Any = field(default=None)  # esb.table.notes.Atlas
 
     def locate(self, place: Place, problem: Problem, offset: int | None = None) -> Problem:
         """The same problem with the file, line and column of a place; `offset` counts characters into a text."""
