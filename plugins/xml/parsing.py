@@ -24,6 +24,7 @@ _DECLARED: Final = re.compile(rb"""<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][A-
 _PROLOG: Final = re.compile(rb"(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
 _ATTRIBUTES: Final = re.compile(rb"""<[^\s<>"'=/]+((?:\s+[^\s<>"'=/]+\s*=\s*(?:"[^"<]*"|'[^'<]*'))*)""")
 _ASSIGNED: Final = re.compile(rb"""=\s*(?:"[^"]*"|'[^']*')""")
+_NO_TAGS: Final = re.compile(rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", re.DOTALL)
 _BAD_CHARACTERS: Final = frozenset({9, 81})
 _LIMITS: Final = 114
 
@@ -148,13 +149,26 @@ def root_at(body: bytes) -> int:
 
 def refuse_crowd(body: bytes, limit: int) -> None:
     """An element of too many attributes, before a parser makes them all."""
+    if _crowd(body, limit) is not None:  # perhaps only something in a comment looks so
+        line = _crowd(_NO_TAGS.sub(_blank, body), limit)
+        if line is not None:
+            raise crowded(limit, line)
+
+
+def _crowd(body: bytes, limit: int) -> int | None:
+    """The line of the first crowded element."""
     at = 0
     for piece in body.split(b"<"):
         if piece.count(b"=") > limit:
             tag = _ATTRIBUTES.match(b"<" + piece)
             if tag is not None and len(_ASSIGNED.findall(tag[1])) > limit:
-                raise crowded(limit, body.count(b"\n", 0, at) + 1)
+                return body.count(b"\n", 0, at) + 1
         at += len(piece) + 1
+    return None
+
+
+def _blank(match: re.Match[bytes]) -> bytes:
+    return b"\n" * match[0].count(b"\n")
 
 
 def crowded(limit: int, line: int | None) -> DecodeError:

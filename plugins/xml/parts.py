@@ -59,6 +59,7 @@ class Elements:
                     message = f"over {BESIDE // 1_000_000} MB before the first element at {self._path}"
                     raise DecodeError(message, code="M215", place=f"body.{self._path}")
             parser.close()
+            yield from self._found(parser)
         except etree.XMLSyntaxError as error:
             yield from self._found(parser)
             raise refused(error) from None

@@ -15,32 +15,49 @@ PIECE: Final = 65_536
 LONGEST_PROLOG: Final = 200_000
 LONGEST_TAG: Final = 1_000_000
 _WHOLE_TAG: Final = re.compile(rb"""<[^<>"']*(?:(?:"[^"<]*"|'[^'<]*')[^<>"']*)*>""")
+_ENDS: Final = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
+_NO_TAG: Final = re.compile(b"|".join(map(re.escape, _ENDS)))
 _ENOUGH: Final = 1024
 """Bytes that surely hold the declaration."""
 
 
 def pieces(chunks: Iterable[bytes], encoding: str | None, max_attributes: int) -> Iterator[bytes]:
     """The first piece holds the whole prolog and the beginning of the root."""
-    tag = b""
+    tags = Tags()
     for piece in _after_prolog(_recoded(_small(chunks), encoding)):
-        tag = _open_tag(tag, piece)
+        tag = tags.open_after(piece)
         if len(tag) > LONGEST_TAG:
             raise DecodeError(f"a tag of over {LONGEST_TAG // 1_000_000} MB", code="M215")
         if tag.count(b"=") > max_attributes:
-            refuse_crowd(tag[1:] + b">", max_attributes)
+            refuse_crowd(tag + b">", max_attributes)
         yield piece
 
 
-def _open_tag(tag: bytes, piece: bytes) -> bytes:
-    """The start of a tag that this piece leaves open."""
-    at = piece.rfind(b"<")
-    if at >= 0:
-        tag = piece[at:]
-    elif tag:
-        tag += piece
-    if tag.startswith((b"<!", b"<?")) or _WHOLE_TAG.match(tag):
-        return b""
-    return tag
+class Tags:
+    """Follows a stream and knows the start of a tag that a piece leaves open, comments and the like aside."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._until = b""
+
+    def open_after(self, piece: bytes) -> bytes:
+        """Everything from the `<` of a tag on that is not closed yet; `b""` where none is open."""
+        text = self._held + piece
+        at = 0
+        while True:
+            if self._until:
+                end = text.find(self._until, at)
+                if end < 0:
+                    self._held = text[max(at, len(text) - len(self._until) + 1) :]
+                    return b""
+                at, self._until = end + len(self._until), b""
+            begin = _NO_TAG.search(text, at)
+            if begin is None:
+                break
+            at, self._until = begin.end(), _ENDS[begin[0]]
+        last = text.rfind(b"<", at)
+        self._held = b"" if last < 0 or _WHOLE_TAG.match(text, last) else text[last:]
+        return self._held
 
 
 def _after_prolog(stream: Iterator[bytes]) -> Iterator[bytes]:

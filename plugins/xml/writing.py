@@ -61,6 +61,8 @@ class Writer:
         else:
             key, value = self.one_root(tree)
             self._element(out, key, value, names, pad, f"body.{key}", style.depth)
+        if not out:
+            raise EncodeError("the root is null and would be left out", code="M294", place="body")
         used = names.used()
         if used:
             out[0] = f"{out[0]}{used}"
