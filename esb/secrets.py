@@ -16,13 +16,14 @@ HIDDEN: Final = "***"
 _LEAST: Final = 6
 """Known secrets shorter than this are not searched for in texts: they would hide half of every text."""
 
-_NAME: Final = r"[\w.:-]*"
-_PAIR: Final = re.compile(
-    rf"""(?P<open>["']?)(?P<name>{_NAME})(?P=open)(?P<mid>\s*[:=]\s*)"""
-    r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\]]*\]|(?:(?:Bearer|Basic|Digest)\s+)?[^\s,;&<>"'{}\[\]]+)""",
-    re.IGNORECASE,
+_FIELD: Final = re.compile(
+    r"""(?:(?P<quote>["'])(?P<quoted>[^"'\\\n]{1,64})(?P=quote)|(?<![\w.-])(?P<bare>[\w.-]{1,64}))\s*[:=]\s*"""
 )
-_ELEMENT: Final = re.compile(rf"<(?P<name>{_NAME})(?P<rest>(?:\s[^<>]*)?)>(?P<value>[^<]+)</(?P=name)\s*>")
+_VALUE: Final = re.compile(
+    r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?:(?:Bearer|Basic|Digest)\s+)?[^\s,;&<>"'{}\[\]]+""", re.IGNORECASE
+)
+_INSIDE: Final = re.compile(r""""(?:[^"\\]|\\.)*"|[\[\]{}]""")
+_ELEMENT: Final = re.compile(r"<([\w.:-]{1,64})(?:\s[^<>]*)?(?<!/)>")
 _SCHEME: Final = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _LOGIN_HEADERS: Final = frozenset(
@@ -100,9 +101,7 @@ class Mask:
 
     def text(self, text: str) -> str:
         """Evidence, a body or a log line, whatever its form: JSON, XML, a form, headers, prose."""
-        masked = _ELEMENT.sub(self._element, text)
-        masked = _PAIR.sub(self._pair, masked)
-        masked = _SCHEME.sub(rf"\1\2{HIDDEN}", masked)
+        masked = _SCHEME.sub(rf"\1\2{HIDDEN}", self._fields(self._elements(text)))
         return self._values(_USERINFO.sub(f"{HIDDEN}@", masked))
 
     def _values(self, text: str) -> str:
@@ -111,17 +110,33 @@ class Mask:
                 text = text.replace(value, HIDDEN)
         return text
 
-    def _pair(self, found: re.Match[str]) -> str:
-        if not self.hides(found["name"]):
-            return found[0]
-        mark = found["value"][0] if found["value"][0] in "\"'" else ""
-        bracketed = '"' if found["open"] and not mark else mark
-        return f"{found['open']}{found['name']}{found['open']}{found['mid']}{bracketed}{HIDDEN}{bracketed}"
+    def _fields(self, text: str) -> str:
+        """`name: value` in any of its forms. After a name that is not hidden the search goes on in its value, which may
+        be a field again: `error: password=...`."""
+        out: list[str] = []
+        done = at = 0
+        while found := _FIELD.search(text, at):
+            at = found.end()
+            if not self.hides(found["quoted"] or found["bare"]):
+                continue
+            end = _value_end(text, at)
+            if end > at:
+                mark = text[at] if text[at] in "\"'" else '"' if found["quoted"] else ""
+                out += [text[done:at], mark, HIDDEN, mark]
+                done = at = end
+        return "".join(out) + text[done:]
 
-    def _element(self, found: re.Match[str]) -> str:
-        if not self.hides(found["name"]):
-            return found[0]
-        return f"<{found['name']}{found['rest']}>{HIDDEN}</{found['name']}>"
+    def _elements(self, text: str) -> str:
+        """Elements whose name is hidden, with all they hold."""
+        out: list[str] = []
+        done = at = 0
+        while found := _ELEMENT.search(text, at):
+            at = found.end()
+            if self.hides(found[1]):
+                end = text.find(f"</{found[1]}", at)
+                out += [text[done:at], HIDDEN]
+                done = at = len(text) if end < 0 else end
+        return "".join(out) + text[done:]
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The same headers; those that log somebody in show `***`."""
@@ -148,6 +163,21 @@ class Mask:
         if isinstance(tree, list):
             return [self.tree(item) for item in tree]
         return self._values(tree) if isinstance(tree, str) else tree
+
+
+def _value_end(text: str, at: int) -> int:
+    """Where the value that begins at `at` ends; the end of the text for one that was cut off; `at` for none."""
+    found = _VALUE.match(text, at)
+    if found is not None:
+        return found.end()
+    if text[at : at + 1] not in ("[", "{"):
+        return len(text) if text[at : at + 1] in ('"', "'") else at
+    depth = 0
+    for mark in _INSIDE.finditer(text, at):
+        depth += 1 if mark[0] in "[{" else -1 if mark[0] in "]}" else 0
+        if depth == 0:
+            return mark.end()
+    return len(text)
 
 
 def mask(text: str, hide: Iterable[str] = ()) -> str:
