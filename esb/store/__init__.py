@@ -292,7 +292,7 @@ class Store:
 
     async def account(self) -> Account:
         """The books, recounted in one read transaction."""
-        return await self._read(_in_transaction(reading.account))
+        return await self._read(reading.account_now)
 
     async def backlog(self) -> Mapping[str, tuple[int, int]]:
         """Rows and bytes that wait, a target."""
@@ -349,17 +349,6 @@ class Store:
                 (place / "bodies" / path.name).write_bytes(path.read_bytes())
 
 
-def _in_transaction(query: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
-    def run(db: sqlite3.Connection) -> T:
-        db.execute("BEGIN")
-        try:
-            return query(db)
-        finally:
-            db.execute("COMMIT")
-
-    return run
-
-
 @asynccontextmanager
 async def open_store(
     folder: Path, *, clock: Clock, limits: Limits | None = None, node: str = "node", durable: bool = True
@@ -411,7 +400,7 @@ class Reader:
         return call(self._db, *arguments, **options)
 
     def account(self) -> Account:
-        return _in_transaction(reading.account)(self._db)
+        return reading.account_now(self._db)
 
 
 @contextmanager

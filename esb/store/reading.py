@@ -331,4 +331,27 @@ def actions(db: sqlite3.Connection, limit: int = 100) -> list[tuple[float, str, 
     return list(db.execute("SELECT at, actor, what, object, why FROM action ORDER BY rowid DESC LIMIT ?", (limit,)))
 
 
-account = books.account
+def account_now(db: sqlite3.Connection) -> books.Account:
+    """The books, recounted, in one read transaction."""
+    db.execute("BEGIN")
+    try:
+        return books.account(db)
+    finally:
+        db.execute("COMMIT")
+
+
+def written(db: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
+    """The sums of the books by (book, name, entry), without a recount."""
+    rows = db.execute("SELECT book, name, entry, sum(n) FROM account GROUP BY 1, 2, 3")
+    return {(book, name, entry): n for book, name, entry, n in rows}
+
+
+def idle_messages(db: sqlite3.Connection, *states: str, limit: int = 1000) -> list[MessageRow]:
+    """Messages in these states that nothing was delivered of, oldest first."""
+    marks = ",".join("?" * len(states))
+    rows = db.execute(
+        f"{_MESSAGE} WHERE m.state IN ({marks}) AND m.stage = '' AND NOT EXISTS"
+        " (SELECT 1 FROM delivery d WHERE d.message = m.id) ORDER BY m.id LIMIT ?",
+        (*states, limit),
+    )
+    return [_message(row) for row in rows]

@@ -1,0 +1,213 @@
+"""`status account messages tail waiting`: looking, never touching."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esb.cli.asking import ask, json_option, plain, show, stop, table_of, table_option, then
+
+
+@click.command(epilog="Example: esb status --json")
+@table_option
+@json_option
+@click.option("--html", is_flag=True, help="Print the status page, complete in one file.")
+def status(file: Path | None, as_json: bool, html: bool) -> None:
+    """Routes, targets, what waits, what is wrong."""
+    answer = ask(file, "GET", "/status")
+    if html:
+        from esb.admin.pages import status_page
+
+        held = {kind: ask(file, "GET", "/held/{kind}", {"kind": kind}) for kind in ("dead", "parked", "quarantine")}
+        click.echo(status_page(answer, ask(file, "GET", "/account"), held, inline=True))
+        return
+    show(answer, as_json, _status)
+    if not answer["running"]:
+        click.echo("the bus is stopped: this is what its store says", err=True)
+
+
+def _status(answer: Any) -> None:
+    click.echo(
+        f"{answer['bus']}: {'running' if answer['running'] else 'stopped'}, {answer['table']} {answer['hash'][:12]}"
+    )
+    for item in answer["problems"]:
+        click.echo(f"! {item['component']} is {item['state']}: {plain(item['reason'])}")
+    routes = [
+        [
+            item["name"],
+            item["accepted"],
+            item["open"],
+            " ".join(f"{k}={n}" for k, n in item["states"].items()),
+            item["paused"],
+        ]
+        for item in answer["routes"]
+    ]
+    table_of(routes, ["route", "accepted", "open", "states", "paused"])
+    click.echo()
+    targets = [
+        [item["name"], item["delivered"], item["waiting"], item["parked"], item["dead"], item["oldest"], item["paused"]]
+        for item in answer["targets"]
+    ]
+    table_of(targets, ["target", "delivered", "waiting", "parked", "dead", "oldest", "paused"])
+    dead = sum(item["dead"] for item in answer["targets"])
+    then({"next": "esb dead list" if dead else "esb messages"})
+
+
+@click.command(epilog="Example: esb account --json")
+@table_option
+@json_option
+def account(file: Path | None, as_json: bool) -> None:
+    """The books: everything that came in has its outcome, or waits. Ends with 1 when they do not balance."""
+    answer = ask(file, "GET", "/account")
+    show(answer, as_json, _account)
+    if not answer["balanced"]:
+        stop("the books do not balance", 1)
+
+
+def _account(answer: Any) -> None:
+    rows = [
+        [
+            item["book"], item["name"], item["came"], item["closed"], item["left"],
+            " ".join(f"{name}={n}" for name, n in sorted(item["entries"].items())),
+        ]
+        for item in answer["books"]
+    ]  # fmt: skip
+    table_of(rows, ["book", "of", "came", "closed", "left", "entries"])
+    for difference in answer["differences"]:
+        click.echo(f"! {difference}")
+    click.echo("balanced" if answer["balanced"] else "NOT balanced", err=True)
+
+
+@click.group(invoke_without_command=True, epilog="Example: esb messages --route orders --key order=4711")
+@table_option
+@json_option
+@click.option("--route")
+@click.option("--state", help="open done quarantined unmatched dropped dead expired split")
+@click.option("--since", help="2026-03-01T02:10:00+01:00")
+@click.option("--key", help="NAME=VALUE of a business key")
+@click.option("--limit", type=int, default=50)
+@click.pass_context
+def messages(context: click.Context, file: Path | None, as_json: bool, **wanted: Any) -> None:
+    """The newest messages; `esb messages show ID` is what became of one."""
+    context.obj = file
+    if context.invoked_subcommand is None:
+        answer = ask(file, "GET", "/messages", wanted)
+        show(answer, as_json, _messages)
+        then({"next": "esb messages show ID"})
+
+
+def _messages(answer: Any) -> None:
+    rows = [
+        [item["accepted"], item["id"], item["route"], item["state"], _keys(item["keys"]), item["reason"]]
+        for item in answer["messages"]
+    ]
+    table_of(rows, ["accepted", "id", "route", "state", "keys", "reason"])
+
+
+def _keys(keys: Any) -> str:
+    return " ".join(f"{name}={value}" for name, value in keys.items())
+
+
+@messages.command("show", epilog="Example: esb messages show 0199c0de-...")
+@click.argument("name")
+@click.option("--body", is_flag=True, help="Show the body too.")
+@table_option
+@json_option
+@click.pass_context
+def show_message(context: click.Context, name: str, body: bool, file: Path | None, as_json: bool) -> None:
+    """One message and all that became of it."""
+    answer = ask(file or context.obj, "GET", "/messages/{id}", {"id": name, **({"body": "1"} if body else {})})
+    show(answer, as_json, journey)
+    then(answer)
+
+
+def journey(answer: Any) -> None:
+    """One message, told."""
+    click.echo(f"{answer['id']}  {answer['route']}  {answer['state']}  {plain(answer['reason'])}")
+    click.echo(
+        f"accepted {answer['accepted']}, {answer['size']} bytes, {answer['made']}, keys: {_keys(answer['keys'])}"
+    )
+    if answer["parts"]:
+        click.echo(f"parts: {' '.join(f'{state}={n}' for state, n in answer['parts'].items())}")
+    if answer["trace"]:
+        click.echo(f"decision: {answer['trace']}")
+    for item in answer["deliveries"]:
+        click.echo(f"-> {item['id']}  {item['state']}  attempts {item['attempts']}  {plain(item['reason'])}")
+        for attempt in item["history"]:
+            said = plain(" ".join(str(value) for value in attempt["said"].values()))
+            click.echo(
+                f"     {attempt['n']}. {attempt['at']} {attempt['class']} {attempt['code']} {attempt['ms']} ms {said}"
+            )
+    if answer.get("body"):
+        click.echo("body:")
+        click.echo(answer["body"].get("text") or answer["body"].get("base64"))
+
+
+@click.command(epilog="Example: esb tail --route orders")
+@table_option
+@json_option
+@click.option("--route")
+@click.option("--every", default=1.0, help="Seconds between two looks.")
+@click.option("--count", type=int, help="End after so many messages.")
+def tail(file: Path | None, as_json: bool, route: str | None, every: float, count: int | None) -> None:
+    """Messages as they come, until Ctrl-C."""
+    seen: dict[str, str] = {}
+    first, left = True, count
+    while left is None or left > 0:
+        answer = ask(file, "GET", "/messages", {"route": route, "limit": 200})
+        fresh = [item for item in reversed(answer["messages"]) if seen.get(item["id"]) != item["state"]]
+        seen.update({item["id"]: item["state"] for item in fresh})
+        if first and count is None:
+            fresh = fresh[-10:]
+        first = False
+        for item in fresh[:left]:
+            show({"messages": [item]}, as_json, _messages)
+        left = None if left is None else left - len(fresh)
+        if left is None or left > 0:
+            time.sleep(every)
+
+
+@click.group(invoke_without_command=True, epilog="Example: esb waiting --target erp")
+@table_option
+@json_option
+@click.option("--target")
+@click.option("--limit", type=int, default=50)
+@click.option("--fail-if-any", is_flag=True, help="End with 1 when anything waits.")
+@click.pass_context
+def waiting(
+    context: click.Context, file: Path | None, as_json: bool, target: str | None, limit: int, fail_if_any: bool
+) -> None:
+    """Deliveries that wait, by target; `esb waiting now TARGET` clears retry clocks."""
+    context.obj = file
+    if context.invoked_subcommand is not None:
+        return
+    answer = ask(file, "GET", "/waiting", {"target": target, "limit": limit})
+    show(answer, as_json, _waiting)
+    then(answer)
+    if fail_if_any and answer["groups"]:
+        stop("something waits", 1)
+
+
+def _waiting(answer: Any) -> None:
+    table_of(
+        [[item["waiting"], item["target"], item["next"]] for item in answer["groups"]],
+        ["waiting", "target", "next try"],
+    )
+    click.echo()
+    rows = [[item["id"], item["attempts"], item["due"], item["reason"]] for item in answer["deliveries"]]
+    table_of(rows, ["delivery", "attempts", "due", "reason"])
+
+
+@waiting.command("now", epilog="Example: esb waiting now erp")
+@click.argument("target")
+@table_option
+@json_option
+@click.pass_context
+def waiting_now(context: click.Context, target: str, file: Path | None, as_json: bool) -> None:
+    """The target is back: everything that waits for a time is due."""
+    answer = ask(file or context.obj, "POST", "/now", {"target": target})
+    show(answer, as_json, lambda said: click.echo(f"{said['now']} deliveries are due now"))
+    then(answer)

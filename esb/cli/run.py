@@ -1,0 +1,105 @@
+"""`esb run`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from esb.admin.api import serving
+from esb.admin.metrics import Metrics
+from esb.bus import open_bus
+from esb.cli import logs
+from esb.cli.asking import Failed, load_table, plugins_of, table_option
+from esb.errors import ConfigError, StoreError
+from esb.plugins import Registry
+from esb.table.load import load
+from esb.table.model import Table
+from esb.table.places import find_table, keep_last_good, last_good
+
+log = logging.getLogger("esb")
+
+
+@click.command(epilog="Example: esb run -f routes.toml")
+@table_option
+@click.option(
+    "--last-good", "use_last_good", is_flag=True, help="While the table is invalid, run the last one that ran."
+)
+@click.option("--broker", type=click.Choice(["embedded"]), help="Overrides [bus] broker.")
+def run(file: Path | None, use_last_good: bool, broker: str | None) -> None:
+    """Run the bus until SIGTERM, which drains; a second one stops now."""
+    table, registry = _table(file, use_last_good)
+    logs.begin(table.bus.log)
+    import uvloop
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_serve(table, registry))
+    except ConfigError as error:
+        raise Failed(str(error), 2) from error
+    except StoreError as error:
+        raise Failed(f"{error.code} {error}", 3) from error
+    raise SystemExit(code)
+
+
+def _table(file: Path | None, use_last_good: bool) -> tuple[Table, Registry]:
+    """The table on disk; the last good one, loudly, where that is asked for and the one on disk is wrong."""
+    try:
+        return load_table(file)
+    except Failed as failed:
+        kept = _kept(file, use_last_good)
+        if kept is None:
+            raise
+        click.echo(failed.message, err=True)
+        click.echo("THE TABLE ON DISK IS INVALID: running the last one that ran", err=True)
+        return kept
+
+
+def _kept(file: Path | None, use_last_good: bool) -> tuple[Table, Registry] | None:
+    """The last good table, set to the folder and store of the real one."""
+    try:
+        place = find_table(file, os.environ)
+    except ConfigError:
+        return None
+    kept = last_good(place.parent / "var", place.name)
+    if kept is None:
+        return None
+    registry = plugins_of(kept)
+    try:
+        table = load(kept, registry)
+    except ConfigError:
+        return None
+    if not (use_last_good or table.bus.start == "last-good"):
+        return None
+    return replace(table, bus=replace(table.bus, data=str((place.parent / table.bus.data).resolve()))), registry
+
+
+async def _serve(table: Table, registry: Registry) -> int:
+    """Gives the exit code: 0 when everything under way was finished."""
+    metrics = Metrics()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, ended)
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus(table, registry, counters=metrics))
+        address = await stack.enter_async_context(serving(bus, metrics))
+        await asyncio.to_thread(keep_last_good, table)
+        log.info("bus %s runs table %s (%s), control at %s", table.bus.name, table.file, table.hash[:12], address)
+        await ended.wait()
+        log.info("stopping: the sources are closed, what is under way is finished (again to stop now)")
+        drained = await bus.drain()
+        log.info("drained" if drained else "not all was finished in time: it goes on at the next start")
+    return 0
+
+
+def _stop(ended: asyncio.Event) -> None:
+    if ended.is_set():
+        os._exit(1)
+    ended.set()
