@@ -17,7 +17,7 @@ from esb.contracts import Contract, Contracts
 from esb.errors import OptionError
 from esb.expressions import Environment, ExpressionProblems, TemplateProgram
 from esb.expressions import Program as Compiled
-from esb.mapping import Mapping as CompiledMapping
+from esb.mapping import CompiledMap as CompiledMapping
 from esb.mapping import compile_mapping
 from esb.message import Message, Scope
 from esb.plugins import Registry

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from esb.plugins import Registry
 from esb.ports import RESERVED, Component, Kind
-from esb.table import values
+from esb.table import keys, values
 from esb.table.model import Place
-from esb.table.notes import Notes, closest, route_of
+from esb.table.notes import Notes, closest, near_to, one_of, route_of
 
-LATER = {"poll", "batch", "window", "except", "lookup", "topic"}
+LATER: Final = frozenset({"poll", "batch", "window", "except", "accepts", "open_after", "node", "lookup", "topic"})
 """Words of the table that this version does not have."""
-COMMON: Mapping[Kind, frozenset[str]] = {kind: RESERVED[kind] for kind in RESERVED}  # type: ignore[misc]
+_TAKEN: Final[Mapping[Kind, frozenset[str]]] = {
+    "source": keys.SOURCE,
+    "target": keys.TARGET,
+    "step": keys.STEP,
+    "codec": frozenset(),
+}
+_LONG: Final = "codec_options"
+"""A step whose options have this field takes its format's options beside its own (read, write)."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -28,64 +35,80 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Catalogue:
-    """The registry, asked in the table's words."""
+    """The registry, asked in the table's words. `codecs` are the formats' options that reads and writes were given."""
 
     def __init__(self, registry: Registry, notes: Notes) -> None:
         self._registry = registry
         self._notes = notes
+        self._known: dict[Kind, dict[str, Component[Any]]] = {kind: {} for kind in RESERVED}  # type: ignore[misc]
+        for (kind, name), component in registry.components.items():
+            self._known[kind][name] = component
+        self.codecs: list[tuple[Place, msgspec.Struct]] = []
 
     def find(self, kind: Kind, value: Mapping[str, Any], place: Place) -> Found | None:
         """Exactly one key of `value` names a component; the others are its options or belong to the bus."""
         component = self._named(kind, value, place)
         if component is None:
             return None
-        common = {key: item for key, item in value.items() if key in RESERVED[kind] and key != component.name}
-        options = {key: item for key, item in value.items() if key not in common and key != component.name}
-        later = sorted(LATER & value.keys())
+        reserved = RESERVED[kind] - {component.name}
+        common = {key: item for key, item in value.items() if key in reserved}
+        options = {key: item for key, item in value.items() if key not in reserved and key != component.name}
+        later = [key for key in common if key not in _TAKEN[kind]]
         for key in later:
-            self._later(key, (*place, key))
+            self.not_yet(key, (*place, key))
         options[component.main] = value[component.name]
         made = self._options(component, options, place)
         return None if made is None or later else Found(component, made, common)
 
     def _named(self, kind: Kind, value: Mapping[str, Any], place: Place) -> Component[Any] | None:
-        known = {name: self._registry.get(kind, name) for name in self._registry.names(kind)}
+        known = self._known[kind]
         named = [key for key in value if key in known]
         if len(named) > 1:
             # A component's name may also be an option of another: the one whose options cover the rest is meant.
             named = [key for key in named if self._covers(known[key], kind, value)] or named
-        if len(named) != 1:
-            self._not_one(kind, value, named, known, place)
-            return None
-        component = known[named[0]]
-        assert component is not None
-        return component if self._usable(component, (*place, component.name)) else None
-
-    def _covers(self, component: Component[Any] | None, kind: Kind, value: Mapping[str, Any]) -> bool:
-        assert component is not None
-        fields = set(component.options.__struct_encode_fields__) | {component.name} | RESERVED[kind]
-        return set(value) <= fields
-
-    def _not_one(
-        self, kind: Kind, value: Mapping[str, Any], named: list[str], known: Mapping[str, Any], place: Place
-    ) -> None:
-        front = route_of(place)
+        if len(named) == 1:
+            component = known[named[0]]
+            return component if self._usable(component, (*place, component.name)) else None
         if named:
             said = " and ".join(f'"{name}"' for name in named)
-            self._notes.add(place, "E202", f"{front}{said} are both a {kind}", "keep one")
-            return
-        if later := sorted(LATER & value.keys()):
-            self._later(later[0], (*place, later[0]))
-            return
-        word = next((key for key in value if key not in RESERVED[kind]), "")
-        refused = next((item for item in self._registry.plugins if item.refused and word in item.name), None)
-        hint = f"the plugin {refused.name} was left out: {refused.refused}" if refused else closest(word, known)
-        self._notes.add((*place, word) if word else place, "E203", f'{front}no {kind} named "{word}"', hint, key=True)
+            self._notes.add(place, "E202", f"{route_of(place)}{said} are both a {kind}", "keep one")
+        else:
+            self._none(kind, value, place)
+        return None
 
-    def _later(self, key: str, place: Place) -> None:
-        self._notes.add(
-            place, "E150", f'{route_of(place)}"{key}" is not in this version of esb', "leave it out", key=True
-        )
+    def _covers(self, component: Component[Any], kind: Kind, value: Mapping[str, Any]) -> bool:
+        return set(value) <= keys.fields(component.options) | {component.name} | RESERVED[kind]
+
+    def _none(self, kind: Kind, value: Mapping[str, Any], place: Place) -> None:
+        """No key is a component's name: the one that was meant is pointed at."""
+        words = [key for key in value if key not in RESERVED[kind]]
+        later = sorted(LATER & set(value))
+        front = route_of(place)
+        if later:
+            self.not_yet(later[0], (*place, later[0]))
+        elif not words:
+            hint = f"name one of {', '.join(sorted(self._known[kind]))}"
+            self._notes.add(place, "E201", f"{front}this names no {kind}", hint)
+        else:
+            word = next((word for word in words if near_to(word, self._known[kind])), words[0])
+            hint = self._meant(kind, words, word)
+            self._notes.add((*place, word), "E203", f'{front}no {kind} named "{word}"', hint, key=True)
+
+    def _meant(self, kind: Kind, words: Sequence[str], word: str) -> str:
+        for plugin in self._registry.plugins:
+            if plugin.refused and (word in plugin.name.split("_") or word == plugin.name):
+                return f"the plugin {plugin.name} was left out: {plugin.refused}"
+        for other, names in self._known.items():
+            if word in names and other != kind:
+                return f"{word} is a {other}"
+        if kind == "step" and word in self._known["codec"]:
+            return f'write {{ read = "{word}" }} or {{ write = "{word}" }}'
+        return closest(word, self._known[kind])
+
+    def not_yet(self, key: str, place: Place, what: str = "") -> None:
+        """Notes a word of the table that this version does not have."""
+        said = f"{route_of(place)}{what or chr(34) + key + chr(34)} is not in this version of esb"
+        self._notes.add(place, "E150", said, "leave it out", key=True)
 
     def _usable(self, component: Component[Any], place: Place) -> bool:
         """A missing extra is told with the exact line to type, before the first message."""
@@ -96,29 +119,32 @@ class Catalogue:
                 return False
         return True
 
-    def _options(self, component: Component[Any], options: Mapping[str, Any], place: Place) -> Any:
+    def _options(self, component: Component[Any], options: dict[str, Any], place: Place) -> Any:
+        if _LONG in component.options.__struct_fields__:
+            return self._with_codec(component, options, place)
         aliases = {component.main: component.name}
-        if "codec_options" in component.options.__struct_fields__:
-            options = self._with_codec(component, options, place)
-            if options is None:
-                return None
-        return values.convert(options, component.options, place, self._notes, aliases)
+        also = RESERVED[component.kind] if component.kind != "codec" else ()
+        return values.convert(options, component.options, place, self._notes, aliases, also)
 
     def _with_codec(self, component: Component[Any], options: Mapping[str, Any], place: Place) -> Any:
         """read and write take their format's options beside their own."""
-        own = component.options.__struct_encode_fields__
+        own = keys.fields(component.options) - {_LONG}
         rest = {key: item for key, item in options.items() if key not in own}
         name = options[component.main]
-        codec = self._registry.get("codec", name) if isinstance(name, str) else None
+        codec = self._known["codec"].get(name) if isinstance(name, str) else None
         if codec is None:
-            known = self._registry.names("codec")
-            self._notes.add(
-                (*place, component.name), "E205", f'{route_of(place)}no format "{name}"', closest(str(name), known)
-            )
+            said = f'{route_of(place)}no format named "{name}"'
+            self._notes.add((*place, component.name), "E205", said, one_of(name, sorted(self._known["codec"])))
             return None
-        checked = values.convert(
-            {codec.main: name, **rest}, codec.options, place, self._notes, {codec.main: component.name}
-        )
+        if not self._usable(codec, (*place, component.name)):
+            return None
+        aliases = {codec.main: component.name}
+        also = RESERVED["step"]
+        checked = values.convert({codec.main: name, **rest}, codec.options, place, self._notes, aliases, also)
         if checked is None:
             return None
-        return {**{key: item for key, item in options.items() if key in own}, "codec_options": rest}
+        self.codecs.append((place, checked))
+        mine = {key: item for key, item in options.items() if key in own}
+        return values.convert(
+            {**mine, _LONG: rest}, component.options, place, self._notes, {component.main: component.name}
+        )

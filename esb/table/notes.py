@@ -16,10 +16,24 @@ from esb.table.positions import Positions
 def closest(name: str, known: Iterable[str]) -> str:
     """`did you mean "x"?`, or what there is."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = near_to(name, names)
     if near:
-        return f'did you mean "{near[0]}"?'
-    return f"there is {', '.join(names[:12])}" if names else "there is none"
+        return f'did you mean "{near}"?'
+    return f"there is {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else "there is none"
+
+
+def one_of(value: object, words: Iterable[str]) -> str:
+    """The hint for a word that is none of those there are."""
+    known = list(words)
+    near = near_to(str(value), known)
+    return f'did you mean "{near}"?' if near else f"it is one of {', '.join(known)}"
+
+
+def near_to(name: str, known: Iterable[str]) -> str:
+    """The known name that is meant, or ""."""
+    names = {known.lower().replace("-", "_"): known for known in known}
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.6)
+    return names[near[0]] if near else ""
 
 
 class Source:
@@ -40,8 +54,8 @@ class Source:
 
 
 class Atlas:
-    """Which file each place of the whole table stands in, and where there. `moved` maps a place of the merged table to
-    the file's own (arrays of several files are joined: `[[test]]`)."""
+    """Which file each place of the whole table stands in, and where there. Some places of the merged table have another
+    path in their own file (arrays of several files are joined: `[[test]]`)."""
 
     def __init__(self) -> None:
         self._files: dict[Place, tuple[Source, Place]] = {}
@@ -52,11 +66,22 @@ class Atlas:
         self._files[place] = (source, place if own is None else own)
 
     def source(self, place: Place) -> tuple[Source, Place] | None:
+        """The file that a place stands in, and its path there."""
         for length in range(len(place), 0, -1):
             found = self._files.get(place[:length])
             if found is not None:
                 return found[0], (*found[1], *place[length:])
         return None if self.main is None else (self.main, place)
+
+    def folder(self, place: Place) -> Path:
+        """What relative paths at a place count from."""
+        found = self.source(place)
+        return Path() if found is None else found[0].folder
+
+    def has(self, place: Place) -> bool:
+        """Whether something stands at exactly this place."""
+        found = self.source(place)
+        return found is not None and found[1] in found[0].positions
 
     def locate(self, place: Place, problem: Problem, offset: int | None = None, *, key: bool = False) -> Problem:
         """The same problem with file, line and column; `offset` counts characters into a text value."""
@@ -88,16 +113,28 @@ class Notes:
         key: bool = False,
         severity: str = "error",
     ) -> None:
+        """Notes a problem at a place: at its value, at its key, or at the character `offset` of its text."""
         problem = Problem(code, message, hint, severity=severity)
         self.problems.append(self.atlas.locate(place, problem, offset, key=key))
+
+    def warn(
+        self, place: Place, code: str, message: str, hint: str = "", *, offset: int | None = None, key: bool = False
+    ) -> None:
+        """Notes what does not stop the table from being used."""
+        self.add(place, code, message, hint, offset=offset, key=key, severity="warning")
 
     @property
     def errors(self) -> list[Problem]:
         return [problem for problem in self.problems if problem.severity == "error"]
 
+    def sorted(self) -> list[Problem]:
+        """Each problem once, by file and place."""
+        ordered = sorted(self.problems, key=lambda found: (found.file or "", found.line or 0, found.column or 0))
+        return list(dict.fromkeys(ordered))
+
 
 def route_of(place: Place) -> str:
     """`route "orders": ` in front of a message, where the place is inside one."""
-    if len(place) > 1 and place[0] in ("route", "target", "map", "steps"):
+    if len(place) > 1 and place[0] in ("route", "target", "map", "steps", "retry", "auth", "listener"):
         return f'{place[0]} "{place[1]}": '
     return ""

@@ -1,0 +1,1 @@
+"""The pages of the error codes; `esb check --explain` reads them."""
