@@ -87,7 +87,7 @@ class StaticLogin(_Outbound):
             return {"authorization": f"Bearer {self._read(spec.value, 'bearer')}"}
         if spec.kind == "header":
             return {spec.value.lower(): self._read(spec.secret, "secret")}
-        login = f"{self._read(spec.user, 'user')}:{self._read(spec.password, 'password')}"
+        login = f"{self._read(spec.user or spec.value or None, 'user')}:{self._read(spec.password, 'password')}"
         return {"authorization": f"Basic {b64encode(login.encode()).decode()}"}
 
 
@@ -255,7 +255,7 @@ def _moment(text: str) -> float:
 def new_key(name: str, expires: str = "") -> tuple[str, str]:
     """A new key: the text for its owner, shown once, and the line for the key file. 256 bits of chance."""
     if "," in name or "\n" in name:
-        raise ConfigError(Problem("E161", "a key's name holds no comma and no line break"))
+        raise ConfigError(Problem("E181", "a key's name holds no comma and no line break"))
     if expires:
         _moment(expires)
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24] or "key"

@@ -69,7 +69,7 @@ class OptionError(ConfigError):
 class SecretMissing(EsbError):
     """A secret cannot be read where `[secrets]` says it is. Never holds the value."""
 
-    code = "E160"
+    code = "E180"
 
 
 class MessageError(EsbError):
@@ -251,6 +251,11 @@ class StoreError(EsbError):
     """The store cannot promise anything now; nothing was acknowledged."""
 
     code = "S500"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
 
 
 class OutcomeUnknown(StoreError):

@@ -315,6 +315,8 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
 
     `name` is the key in the table, `main` the option that takes the value beside it, `example` TOML that `esb check`
     accepts; `needs` maps import names to extras: `{"asyncssh": "sftp"}`; `probe` reaches and logs in, sends nothing.
+    `check` raises OptionError for what is wrong with options before anything is opened; `claims` names what only one
+    place of a table may have (a path on a port).
     """
 
     kind: Kind
@@ -329,4 +331,6 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     blocking: bool = False
     needs: Mapping[str, str] = {}
     probe: Callable[[O, Context], Awaitable[str]] | None = None
+    check: Callable[[O], None] | None = None
+    claims: Callable[[O], Sequence[str]] | None = None
     api: int = 1

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from esb.errors import OptionError
 from esb.expressions import Environment, ExpressionProblems
 from esb.plugins import Registry
 from esb.table.model import ComponentSpec, Place, RouteSpec, StepSpec, Table, TargetSpec, ToSpec
@@ -22,6 +23,7 @@ class Lint:
         self._table = table
         self._notes = notes
         self._seen: dict[tuple[str, bool], ExpressionProblems | None] = {}
+        self._claims: dict[tuple[str, str, str], Place] = {}
         try:
             zone = ZoneInfo(table.bus.time_zone)
         except (KeyError, ValueError, OSError):
@@ -91,6 +93,26 @@ class Lint:
             elif isinstance(value, Secret):
                 self._secret(value, place)
         self._names(spec)
+        self._component(spec)
+
+    def _component(self, spec: ComponentSpec) -> None:
+        """What the component itself finds wrong with its options, and what another place has claimed already."""
+        component, front = spec.component, route_of(spec.place)
+        try:
+            if component.check is not None:
+                component.check(spec.options)
+            claims = () if component.claims is None else component.claims(spec.options)
+        except OptionError as error:
+            for problem in error.problems:
+                place = self._option_place(spec, (problem.place,) if problem.place else ())
+                self._notes.add(place, problem.code, f"{front}{problem.message}", problem.hint, offset=error.offset)
+            return
+        for claim in claims:
+            first = self._claims.setdefault((component.kind, component.name, claim), spec.place)
+            if first != spec.place:
+                place = self._option_place(spec, (component.main,))
+                said = f"{front}{claim} is taken by {' '.join(str(part) for part in first[:2])}"
+                self._notes.add(place, "E182", said, "change one of them")
 
     def _option_place(self, spec: ComponentSpec, path: tuple[str | int, ...]) -> Place:
         if path and path[0] == spec.component.main:

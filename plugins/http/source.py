@@ -252,12 +252,25 @@ def check_charset(media: str, wanted: str | None) -> None:
             raise Refused("A315", f"this route reads {wanted}")
 
 
-@asynccontextmanager
-async def open_source(options: HttpSource, context: Context) -> AsyncIterator[HttpRoute]:
+def check_options(options: HttpSource) -> None:
+    """Everything about the options that can be wrong before the first request."""
     pattern = parse_pattern(options.http)
-    settings = context.listener(options.listener)
     if options.verify is not None and set(pattern.methods) & {"GET", "HEAD"}:
         raise OptionError("verify", "a GET has no body to sign", "leave GET and HEAD out")
+
+
+def claims(options: HttpSource) -> list[str]:
+    """Each method of this path on this listener; the names of parameters make no difference."""
+    pattern = parse_pattern(options.http)
+    path = "/".join("{}" if part is None else part for part in pattern.shape)
+    return [f"{method} /{path} on listener {options.listener}" for method in pattern.methods]
+
+
+@asynccontextmanager
+async def open_source(options: HttpSource, context: Context) -> AsyncIterator[HttpRoute]:
+    check_options(options)
+    pattern = parse_pattern(options.http)
+    settings = context.listener(options.listener)
     opener = partial(open_listener, settings, context.folder, context.clock)
     listener: Listener = await context.shared(("http", options.listener), opener)
     route = HttpRoute(options, context, listener)
@@ -275,6 +288,8 @@ SOURCE: Final = Component(
     options=HttpSource,
     main="http",
     open=open_source,
+    check=check_options,
+    claims=claims,
     example="""
 esb = 1
 

@@ -129,7 +129,7 @@ def check_host(url: str, hosts: tuple[str, ...]) -> None:
     raise Rejected(f'the host "{host[:80]}" is not in `hosts`', code="D444")
 
 
-def check_options(options: HttpTarget, context: Context) -> None:
+def check_options(options: HttpTarget) -> None:
     """Everything about the options that can be wrong before the first message."""
     found = _CALL.fullmatch(options.http)
     if found is None or found[1] not in _METHODS:
@@ -162,7 +162,7 @@ def check_options(options: HttpTarget, context: Context) -> None:
 
 @asynccontextmanager
 async def open_target(options: HttpTarget, context: Context) -> AsyncIterator[HttpCalls]:
-    check_options(options, context)
+    check_options(options)
     ok = None
     if options.ok is not None:
         try:
@@ -199,6 +199,7 @@ TARGET: Final = Component(
     open=open_target,
     idempotent="by id",
     probe=probe,
+    check=check_options,
     example="""
 esb = 1
 

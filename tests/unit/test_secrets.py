@@ -59,7 +59,7 @@ def test_a_secret_that_is_not_there_says_where_it_should_be(
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(SecretMissing, match=why) as caught:
         Secrets({"erp": place}, tmp_path).read(reference)
-    assert caught.value.code == "E160"
+    assert caught.value.code == "E180"
 
 
 @pytest.mark.parametrize(
