@@ -1,0 +1,96 @@
+"""The target `file`: a file a message, whole or not at all; or a line a message in one file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from esb import Component, Context, Delivery, NameTemplate, OptionError, Receipt, Rejected, Unavailable
+from esb_plugins.file import folders
+from esb_plugins.file.journal import Journal
+
+
+class FileTargetOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """`exists` is what becomes of a name that is taken; `append` writes lines into one file."""
+
+    folder: str
+    name: NameTemplate = NameTemplate("{message.id}")
+    exists: Literal["error", "replace", "number"] = "error"
+    append: bool = False
+
+
+class FileTarget:
+    """Writes under a temporary name, fsyncs, renames. A repeat of a delivery finds its own file and is done."""
+
+    def __init__(self, options: FileTargetOptions, folder: Path, context: Context) -> None:
+        self._options = options
+        self._folder = folder
+        self._context = context
+        self._turn = asyncio.Lock()
+        self._journals: dict[str, Journal] = {}
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        name = delivery.values["name"]
+        body = await delivery.body()
+        if not name or "/" in name or "\0" in name or name.startswith((".", "-")) or len(os.fsencode(name)) > 255:
+            raise Rejected(f"{name[:40]!r} cannot be a file's name", code="D470")
+        try:
+            if self._options.append:
+                async with self._turn:
+                    return await self._context.thread(self._append, name, body, delivery)
+            return await self._context.thread(self._write, name, body, delivery)
+        except FileExistsError as error:
+            raise Rejected(f"{name} is there already", code="D471") from error
+        except OSError as error:
+            raise Unavailable(f"{name} cannot be written: {error.strerror or error}", code="D472") from error
+
+    def _write(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = self._folder / name
+        if place.exists() or place.is_symlink():
+            if (delivery.maybe_sent or delivery.attempt > 1) and place.is_file() and place.read_bytes() == body:
+                return Receipt(note=name)
+            if self._options.exists == "error":
+                raise FileExistsError(name)
+            if self._options.exists == "number":
+                place = folders.free_name(self._folder, name)
+        folders.write_new(place, body)
+        return Receipt(note=place.name)
+
+    def _append(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
+        """A line, written once: the journal names it before it is written, so that after a crash what is half there is
+        cut off and what is whole is not written again."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        journal = self._journals.get(name)
+        if journal is None:
+            journal = self._journals[name] = Journal(self._folder / name, self._folder / f".esb-{name}")
+        if journal.has(delivery.id):
+            return Receipt(note=f"{name}, written before")
+        start = journal.append(delivery.id, body if body.endswith(b"\n") else body + b"\n")
+        return Receipt(note=f"{name} at {start}")
+
+
+@asynccontextmanager
+async def open_target(options: FileTargetOptions, context: Context) -> AsyncIterator[FileTarget]:
+    folder = context.folder / options.folder
+    if ".." in Path(options.folder).parts:
+        raise OptionError("folder", "the folder may not hold ..", "name it from the table's folder", code="E240")
+    yield FileTarget(options, folder, context)
+
+
+TARGET = Component(
+    kind="target",
+    name="file",
+    about="Writes a file, or a line, for each message",
+    options=FileTargetOptions,
+    main="folder",
+    open=open_target,
+    example='[target.archive]\nfile = "archive"\nname = "{message.id}.json"',
+    idempotent="by id",
+)

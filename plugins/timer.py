@@ -1,0 +1,116 @@
+"""The source `timer`: an empty message every so often, or by cron in a time zone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from msgspec import Struct
+
+from esb import Accept, Busy, Component, Context, Incoming, OptionError, StoreError, hook
+
+AGAIN = 1.0
+"""Seconds before a refused tick is offered again."""
+
+
+class TimerOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """`every` (beside it in the table) or `cron`, five fields, in `zone` (the bus's). `missed`: what was due while the
+    bus was down runs once, or not at all. `body` is the message's text."""
+
+    name: str
+    cron: str | None = None
+    zone: str | None = None
+    missed: Literal["once", "skip"] = "once"
+    body: str = ""
+
+
+class Timer:
+    """Its last instant is committed with the message of that instant, so that no tick is made twice (R2)."""
+
+    def __init__(self, options: TimerOptions, context: Context) -> None:
+        self._options = options
+        self._context = context
+        self._zone = ZoneInfo(options.zone or context.time_zone)
+
+    async def run(self, accept: Accept) -> None:
+        clock = self._context.clock
+        kept = await self._context.checkpoint()
+        last = clock.now() if kept is None else float(kept)
+        while True:
+            due = self.following(last)
+            now = clock.now()
+            if due > now:
+                await clock.sleep(due - now)
+                continue
+            last = self._caught_up(due, now)
+            if now - last <= 1.0 or self._options.missed == "once":
+                await self._tick(accept, last)
+
+    def _caught_up(self, due: float, now: float) -> float:
+        """The newest instant that is due: those missed before it run as one."""
+        following = self.following(due)
+        while following <= now:
+            due, following = following, self.following(following)
+        return due
+
+    def following(self, last: float) -> float:
+        """The first instant after `last`, in seconds since the epoch."""
+        if self._options.cron is None:
+            every = self._context.every or 60.0
+            return (last // every + 1) * every
+        moment = datetime.fromtimestamp(last, UTC).astimezone(self._zone)
+        return float(next(CronSim(self._options.cron, moment)).timestamp())
+
+    async def _tick(self, accept: Accept, instant: float) -> None:
+        name = self._options.name
+        scheduled = datetime.fromtimestamp(instant, UTC)
+        message = Incoming(
+            body=self._options.body.encode(),
+            about={"name": name, "scheduled": scheduled},
+            claim=f"{name} {scheduled.isoformat()}",
+            checkpoint=repr(instant).encode(),
+        )
+        while True:
+            try:
+                await accept(message)
+                return
+            except (Busy, StoreError):
+                await self._context.clock.sleep(AGAIN)
+
+
+@asynccontextmanager
+async def _open(options: TimerOptions, context: Context) -> AsyncIterator[Timer]:
+    if (options.cron is None) == (context.every is None):
+        raise OptionError("timer", "a timer needs one of every and cron", 'every = "5m" or cron = "0 6 * * 1-5"', code="E241")
+    if options.cron is not None:
+        try:
+            CronSim(options.cron, datetime.now(UTC) + timedelta(0))
+        except CronSimError as error:
+            hint = 'minute hour day month weekday: "0 6 * * 1-5"'
+            raise OptionError("cron", f"no cron expression: {error}", hint, code="E241") from error
+    try:
+        ZoneInfo(options.zone or context.time_zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise OptionError("zone", f'no time zone "{options.zone}"', "write Europe/Berlin", code="E173") from error
+    yield Timer(options, context)
+
+
+TIMER = Component(
+    kind="source",
+    name="timer",
+    about="A message every so often, or by cron",
+    options=TimerOptions,
+    main="name",
+    open=_open,
+    example='from = { timer = "nightly", cron = "0 2 * * *", zone = "Europe/Berlin" }',
+    placement="one node",
+)
+
+
+@hook
+def esb_sources() -> Iterable[Component[Any]]:
+    return [TIMER]
