@@ -199,7 +199,9 @@ async def serving(bus: Bus, metrics: Metrics) -> AsyncIterator[str]:
     hosts = (
         frozenset() if path is not None else frozenset({"127.0.0.1", "localhost", "[::1]", address.rpartition(":")[0]})
     )
-    runner = web.AppRunner(Api(bus, metrics, key=key, hosts=hosts).application(), access_log=None)
+    runner = web.AppRunner(
+        Api(bus, metrics, key=key, hosts=hosts).application(), access_log=None, shutdown_timeout=1.0
+    )
     await runner.setup()
     try:
         await _listen(runner, address, bus.table.folder / path if path is not None else None)
@@ -211,11 +213,11 @@ async def serving(bus: Bus, metrics: Metrics) -> AsyncIterator[str]:
 async def _listen(runner: web.AppRunner, address: str, path: Path | None) -> None:
     if path is None:
         host, _, port = address.rpartition(":")
-        await web.TCPSite(runner, host, int(port), shutdown_timeout=1.0).start()
+        await web.TCPSite(runner, host, int(port)).start()
         return
     path.unlink(missing_ok=True)
     before = os.umask(0o177)
     try:
-        await web.UnixSite(runner, str(path), shutdown_timeout=1.0).start()
+        await web.UnixSite(runner, str(path)).start()
     finally:
         os.umask(before)

@@ -64,9 +64,9 @@ class Peer:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Peer]:
         server = web.Server(self._handle)
-        runner = web.ServerRunner(server)
+        runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port, shutdown_timeout=0.2).start()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
         try:
             yield self
         finally:
