@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from esb import Component, Context, Message, OptionError, Template, Text, hook
+from esb import Component, Context, Message, OptionError, Template, Text, hook, is_secret, one_line
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,6 @@ LONGEST: Final = 400
 """Characters of one line at most."""
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_SECRET: Final = re.compile(r"password|token|authorization|iban|(?<![a-z])(?:card|ssn)", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 
 
@@ -36,22 +35,16 @@ class Log:
 
     def apply(self, message: Message) -> Sequence[Message]:
         if log.isEnabledFor(self._level):
-            log.log(self._level, "%s", one_line(str(self._text.fill(message))))
+            log.log(self._level, "%s", one_line(str(self._text.fill(message)), LONGEST))
         return (message,)
-
-
-def one_line(text: str) -> str:
-    """The text on one line, without control characters, cut to its length."""
-    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in cut)
 
 
 def _open(options: LogOptions, context: Context) -> AbstractAsyncContextManager[Log]:
     for said in _PLACEHOLDER.findall(options.text):
-        if found := _SECRET.search(said):
+        if is_secret(said):
             raise OptionError(
                 "text",
-                f"{{{said}}} would write a {found[0]} into the log",
+                f"{{{said}}} would write a secret into the log",
                 "log an id of the message instead",
                 code="E237",
             )
