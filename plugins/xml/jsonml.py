@@ -15,13 +15,14 @@ class JsonmlReader:
     """Makes JsonML of elements. Texts stay as they are, white space included."""
 
     def __init__(self, *, prefixes: Mapping[str, str] | None, depth: int, max_attributes: int) -> None:
-        self._names = Keys("", prefixes)
+        self.prefixes = prefixes
+        self.elements = Keys("", prefixes)
         self._depth = depth
         self._max_attributes = max_attributes
 
     def document(self, root: Element) -> list[Any]:
         """`[name, {attributes}, content...]` of the root."""
-        self._names = self._names.trimmed()
+        self.elements = self.elements.trimmed()
         return self._element(root, self._depth)
 
     def content(self, element: Element) -> list[Any]:
@@ -35,9 +36,9 @@ class JsonmlReader:
         items = element.items()
         if len(items) > self._max_attributes:
             raise crowded(self._max_attributes, element.sourceline)
-        named = attribute_keys(element, self._names)
+        named = attribute_keys(element, self.elements)
         attributes = {named[name]: value for name, value in items}
-        made: list[Any] = [self._names[element.tag], attributes]
+        made: list[Any] = [self.elements[element.tag], attributes]
         if element.text:
             made.append(element.text)
         for child in element:

@@ -14,7 +14,7 @@ XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
 XML: Final = "http://www.w3.org/XML/1998/namespace"
 BUILT_IN: Final = {"xml": XML, "xsi": XSI}
 NIL: Final = "@xsi:nil"
-_NIL_TAG: Final = f"{{{XSI}}}nil"
+NIL_TAG: Final = f"{{{XSI}}}nil"
 _MANY: Final = 4096
 """Names kept; a sender that invents names must not fill the memory."""
 
@@ -34,7 +34,7 @@ class Keys(dict[str, str]):
 
     def __missing__(self, tag: str) -> str:
         key = self.mark + self._name(tag)
-        if tag == _NIL_TAG and self.mark:
+        if tag == NIL_TAG and self.mark:
             key = NIL
         if self._owners.setdefault(key, tag) != tag:
             self.clashing.add(key)

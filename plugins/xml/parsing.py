@@ -47,7 +47,7 @@ class Parser:
     """Parses whole documents. Raises DecodeError and nothing else, whatever the bytes are."""
 
     def __init__(self, *, encoding: str | None = None, max_attributes: int = 256) -> None:
-        self._encoding = encoding
+        self.encoding = encoding
         self._max_attributes = max_attributes
         self._lean = etree.XMLParser(**options(lean=True))
 
@@ -62,7 +62,7 @@ class Parser:
 
     def utf8(self, body: bytes) -> bytes:
         """The document in UTF-8 and without a BOM, after the cheap refusals."""
-        body = in_utf8(body, self._encoding)
+        body = in_utf8(body, self.encoding)
         refuse_doctype(body)
         if body.count(b"=") > self._max_attributes:
             refuse_crowd(body, self._max_attributes)

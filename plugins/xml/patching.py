@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esb_plugins.xml.naming import attribute_keys
+from esb_plugins.xml.naming import NIL_TAG, attribute_keys
 from esb_plugins.xml.origin import Name, Origin, Path, elements_of
 from esb_plugins.xml.parsing import SPACE, Element, options
 from esb_plugins.xml.reading import TEXT, Reader
@@ -34,8 +34,11 @@ class Patch:
         """The element that stands there afterwards."""
         if same(old, new):
             return element
-        if old is None or new is None:
+        if _is_nil(new):
             return self._replaced(element, new, path)
+        if _is_nil(old):
+            element.attrib.pop(NIL_TAG, None)
+            old = {key: value for key, value in (old or {}).items() if key != TEXT}
         before, after = _as_object(old), _as_object(new)
         for tag, key in attribute_keys(element, self._reader.attributes).items():
             if key in before and key not in after:
@@ -190,6 +193,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other) and str(one) == str(other)
+
+
+def _is_nil(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and value.get(TEXT, "") is None)
 
 
 def _as_object(value: Any) -> Mapping[str, Any]:

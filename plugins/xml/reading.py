@@ -31,6 +31,7 @@ class Reader:
         depth: int = 100,
         max_attributes: int = 256,
     ) -> None:
+        self.prefixes = prefixes
         self.elements = Keys("", prefixes)
         self.attributes = Keys("@", prefixes)
         self.root = root

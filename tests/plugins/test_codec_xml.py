@@ -414,7 +414,7 @@ def test_much_that_is_no_part_before_the_first_one_is_refused() -> None:
 
 def test_what_is_read_of_a_stream_is_let_go() -> None:
     codec = xml_codec()
-    walk = Elements(codec._reader, "a.b", encoding=None, content=codec._content, memory=bytes)
+    walk = Elements(codec._tree_reader, "a.b", encoding=None, content=codec._reader.content, memory=bytes)
     body = b"<a>" + b"<b>1</b><x><y/><y/></x>" * 50_000 + b"<x>" + b"<z/>" * 50_000 + b"</x></a>"
     most = 0
     for number, _ in enumerate(walk.parts(cut(body, 65536), 256)):
