@@ -13,8 +13,8 @@ import argparse
 import asyncio
 import signal
 import tempfile
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvloop
@@ -22,11 +22,16 @@ from aiohttp import web
 from esb_plugins.http.body import BodyLimits, read
 from esb_plugins.http.problems import respond
 from esb_plugins.http.server import Limits, Server
+from esb_plugins.json import JsonCodec
+from esb_plugins.json import Options as JsonOptions
+from esb_plugins.xml import Options as XmlOptions
+from esb_plugins.xml import XmlCodec
 from group_commit import GroupCommit
 from httpclient import CLIENTS, Post
-from lxml import etree
 
 WORKERS = 64
+XML = XmlCodec(XmlOptions(arrays=["Order.Lines.Line"]), {})
+JSON = JsonCodec(JsonOptions())
 _json = msgspec.json.Encoder().encode
 _BODY = BodyLimits(10_000_000, 30.0)
 
@@ -46,7 +51,7 @@ class Bare:
             return respond(200, _json({"accepted": self.accepted, "settled": self.settled}), "application/json")
         body = await read(request, _BODY)
         assert isinstance(body, bytes)
-        made = _json(order(body))
+        made = transform(body)
         self._number += 1
         number = self._number
         await self._store.write("insert", (number, f"id-{number}", body), (number, made))
@@ -62,13 +67,17 @@ class Bare:
             self.settled += 1
 
 
-def order(body: bytes) -> dict[str, Any]:
-    """The decision and the mapping: a parse, one predicate, one tree."""
-    root = etree.fromstring(body)
-    lines = [{"sku": line.findtext("Sku"), "qty": int(line.findtext("Qty") or 0)} for line in root.iter("Line")]
-    total = root.findtext("Total") or "0"
-    case = "big" if float(total) >= 10_000 else "local" if root.findtext("Country") in ("DE", "AT", "CH") else "rest"
-    return {"id": root.get("id"), "total": total, "case": case, "lines": lines}
+def transform(body: bytes) -> bytes:
+    """The same parse and the same encoder as a route's `read` and `write`, and one decision in plain Python."""
+    tree = XML.decode(body).tree
+    order = tree["Order"]
+    if Decimal(order["Total"]) >= 10_000:
+        order["Case"] = "big"
+    elif order["Country"] in ("DE", "AT", "CH"):
+        order["Case"] = "local"
+    else:
+        order["Case"] = "rest"
+    return JSON.encode(tree)
 
 
 async def serve(port: int, sink: str, client: str, folder: Path) -> None:

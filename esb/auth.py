@@ -84,11 +84,11 @@ class StaticLogin(_Outbound):
     async def headers(self) -> Mapping[str, str]:
         spec = self._spec
         if spec.kind == "bearer":
-            return {"authorization": f"Bearer {self._read(spec.value, 'bearer')}"}
+            return {"Authorization": f"Bearer {self._read(spec.value, 'bearer')}"}
         if spec.kind == "header":
-            return {spec.value.lower(): self._read(spec.secret, "secret")}
+            return {spec.value: self._read(spec.secret, "secret")}
         login = f"{self._read(spec.user or spec.value or None, 'user')}:{self._read(spec.password, 'password')}"
-        return {"authorization": f"Basic {b64encode(login.encode()).decode()}"}
+        return {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
 
 
 class _Token(Struct):
@@ -123,7 +123,7 @@ class OAuth2(_Outbound):
         if token is None:
             async with self._fetching:
                 token = self._valid() or await self._fetch()
-        return {"authorization": f"Bearer {token}"}
+        return {"Authorization": f"Bearer {token}"}
 
     def _valid(self) -> str | None:
         if self._token is not None and self._clock.now() < self._token[1]:
@@ -139,7 +139,7 @@ class OAuth2(_Outbound):
         form = {"grant_type": "client_credentials"}
         if self._spec.scope:
             form["scope"] = self._spec.scope
-        status, body = await self._ask(self._post, form, {"authorization": f"Basic {login}"})
+        status, body = await self._ask(self._post, form, {"Authorization": f"Basic {login}"})
         if status != 200:
             self._say_no(status, body)
         try:

@@ -19,6 +19,7 @@ class Seen(Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     connection: int
+    names: list[str] = []
 
 
 class Close:
@@ -72,8 +73,9 @@ class Peer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *rest = head.removesuffix("\r\n\r\n").split("\r\n")
         headers = {name.lower(): value for name, _, value in (item.partition(": ") for item in rest)}
+        names = [item.partition(":")[0].lower() for item in rest]
         size = 0 if self.early else int(headers.get("content-length", "0"))
-        self.seen.append(Seen(line, headers, await reader.readexactly(size), number))
+        self.seen.append(Seen(line, headers, await reader.readexactly(size), number, names))
         said = self.script.pop(0) if self.script else answer()
         if callable(said):
             await said(reader, writer)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from aiohttp import web
@@ -68,7 +69,7 @@ def unpacker(request: web.BaseRequest) -> Unpacker | None:
     return Unpacker(encoding.strip().lower())
 
 
-async def read(request: web.BaseRequest, limits: BodyLimits) -> bytes | AsyncIterator[bytes]:
+async def read(request: web.BaseRequest, limits: BodyLimits) -> bytes | AsyncGenerator[bytes, None]:
     """The whole body, or, when it is over 64 kB, its pieces as they come: they raise Broken where it goes wrong.
     Raises Refused."""
     length = request.content_length
@@ -99,17 +100,18 @@ async def read_all(request: web.BaseRequest, limits: BodyLimits) -> bytes:
         raise broken.refused from broken
 
 
-async def _rest(begun: list[bytes], pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _rest(begun: list[bytes], pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     try:
-        while begun:
-            yield begun.pop(0)
-        async for piece in pieces:
-            yield piece
+        async with aclosing(pieces):
+            while begun:
+                yield begun.pop(0)
+            async for piece in pieces:
+                yield piece
     except Refused as refused:
         raise Broken(refused) from refused
 
 
-async def _pieces(request: web.BaseRequest, limits: BodyLimits, unpack: Unpacker | None) -> AsyncIterator[bytes]:
+async def _pieces(request: web.BaseRequest, limits: BodyLimits, unpack: Unpacker | None) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     packed = size = 0

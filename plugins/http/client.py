@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
+from esb_plugins.http.address import Origin, dial, origin, split_url
 from esb_plugins.http.connection import Answer, Connection
 from esb_plugins.http.tunnel import open_tunnel
 from msgspec import Struct
@@ -25,18 +26,9 @@ IDLE: Final = 4.0
 """Seconds a connection may lie idle before it is not trusted any more, when the server does not say: many close theirs
 after five, and a request into a closing connection has an unknown outcome."""
 
-_NOT_URL: Final = re.compile(r"[^\x21-\x7e]")
+_ALWAYS: Final = "User-Agent: esb\r\nAccept-Encoding: identity"
 _NOT_HEADER: Final = re.compile(r"[\r\n\0]")
 _KEEP_ALIVE: Final = re.compile(r"timeout=(\d+)")
-
-
-class Origin(Struct, frozen=True):
-    """Where a URL leads: scheme, host and port. `authority` is the Host header."""
-
-    scheme: str
-    host: str
-    port: int
-    authority: str
 
 
 class Settings(Struct, frozen=True):
@@ -49,33 +41,6 @@ class Settings(Struct, frozen=True):
     proxy: str | None = None
     proxy_login: Callable[[], str] | None = None
     connect: float = 10.0
-
-
-@lru_cache(1024)
-def origin(root: str) -> Origin:
-    """The origin of `scheme://host[:port]`; raises ValueError when it is none."""
-    parts = urlsplit(root)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f'a URL begins with http:// or https://, not "{parts.scheme or root}"')
-    if not parts.hostname:
-        raise ValueError("the URL names no host")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError('the URL holds a login; use auth = "NAME"')
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Origin(parts.scheme, parts.hostname, port, parts.netloc)
-
-
-def split_url(url: str) -> tuple[Origin, str]:
-    """Origin and path of a URL; raises ValueError. A fragment is left out: it is never sent."""
-    if _NOT_URL.search(url):
-        raise ValueError("the URL holds a blank, a control character or a letter outside ASCII")
-    url = url.partition("#")[0]
-    start = url.find("/", url.find("://") + 3) if "://" in url else -1
-    query = url.find("?")
-    if start < 0 or 0 <= query < start:
-        start = query if query >= 0 else len(url)
-    path = url[start:]
-    return origin(url[:start]), path if path.startswith("/") else f"/{path}"
 
 
 class Client:
@@ -135,7 +100,7 @@ class Client:
         if self._settings.proxy is not None and where.scheme == "http":
             path = f"http://{where.authority}{path}"
             headers = {**headers, **self._proxy_login()}
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {where.authority}"]
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {where.authority}", _ALWAYS]
         for name, value in headers.items():
             if _NOT_HEADER.search(value) or _NOT_HEADER.search(name):
                 raise Rejected(f'the header "{name}" holds a line break or NUL', code="D442")
@@ -211,7 +176,10 @@ class Client:
         loop = asyncio.get_running_loop()
         context = self._context() if where.scheme == "https" else None
         _, connection = await loop.create_connection(
-            lambda: Connection(where.authority), where.host, where.port, ssl=context
+            lambda: Connection(where.authority),
+            sock=await dial(where.host, where.port),
+            ssl=context,
+            server_hostname=None if context is None else where.host,
         )
         return connection
 
@@ -219,7 +187,8 @@ class Client:
         by = origin(proxy)
         connection = Connection(where.authority)
         if where.scheme == "http":
-            await asyncio.get_running_loop().create_connection(lambda: connection, by.host, by.port)
+            sock = await dial(by.host, by.port)
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
         else:
             login = "".join(f"{name}: {value}\r\n" for name, value in self._proxy_login().items())
             await open_tunnel((by.host, by.port), where.host, where.port, login, connection, self._context())

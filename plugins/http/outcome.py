@@ -27,7 +27,14 @@ from esb import (
 
 Class = Literal["delivered", "transient", "throttled", "auth", "permanent", "unknown"]
 EVIDENCE: Final = 4096
-_HANDED_ON: Final[tuple[str, ...]] = ("location", "etag", "content-language", "content-disposition", "last-modified")
+_HANDED_ON: Final[tuple[str, ...]] = (
+    "location",
+    "etag",
+    "content-encoding",
+    "content-language",
+    "content-disposition",
+    "last-modified",
+)
 
 
 def classify(status: int, auth_status: tuple[int, ...] = (401,)) -> Class:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final, cast
-from urllib.parse import parse_qsl
+from typing import Final, cast
 
 import msgspec
 from aiohttp import web
 from esb_plugins.http.body import BodyLimits, read, read_all
 from esb_plugins.http.listener import Listener, open_listener
 from esb_plugins.http.problems import Refused, refuse, respond
+from esb_plugins.http.request import check_charset, lowered, once_key, query, writable
 from esb_plugins.http.router import parse_pattern
 from esb_plugins.http.server import Connection
 from esb_plugins.http.verify import Verify, verify
@@ -111,7 +110,7 @@ class HttpRoute:
             if accept is None:
                 raise Closing("the route is stopped")
             incoming = await self._incoming(request, parameters)
-            return self._answer(await accept(incoming))
+            return self._answer(await self._offer(incoming, accept))
         except Refused as refused:
             response = refused.response()
         except EsbError as error:
@@ -123,10 +122,20 @@ class HttpRoute:
             response.force_close()
         return response
 
+    async def _offer(self, incoming: Incoming, accept: Accept) -> Accepted:
+        body = incoming.body
+        if not isinstance(body, AsyncGenerator):
+            return await accept(incoming)
+        async with aclosing(body):
+            return await accept(incoming)
+
     def _answer(self, accepted: Accepted) -> web.Response:
+        """A reply that HTTP cannot carry is no reason for a 5xx: the message is on disk."""
         reply = accepted.reply
         if reply is not None:
-            return respond(reply.status, reply.body, reply.media_type, reply.headers)
+            if writable(reply):
+                return respond(reply.status, reply.body, reply.media_type, reply.headers)
+            log.error("the reply of %s cannot be written over HTTP", accepted.id)
         said = {"id": accepted.id, "duplicate": accepted.duplicate}
         return respond(self._stored, _json(said), "application/json")
 
@@ -188,68 +197,6 @@ class HttpRoute:
 def connection(request: web.BaseRequest) -> Connection:
     """Our connection that the request came on."""
     return cast("Connection", request.protocol)
-
-
-def lowered(request: web.BaseRequest) -> dict[str, str]:
-    """Header names in lower case, repeated ones joined; bytes outside UTF-8 are read as Latin-1."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        key = name.lower()
-        if not value.isascii():
-            value = _readable(value)
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers
-
-
-def _readable(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-    return value
-
-
-def query(text: str) -> dict[str, Any]:
-    """The query's fields; one that stands there several times is a list. Raises Refused."""
-    if not text:
-        return {}
-    found: dict[str, Any] = {}
-    try:
-        for name, value in parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1000):
-            known = found.get(name)
-            found[name] = value if known is None else [*(known if isinstance(known, list) else [known]), value]
-    except ValueError as error:
-        raise Refused("A316", "the query is not UTF-8, or has over 1000 fields") from error
-    return found
-
-
-def once_key(headers: Mapping[str, str]) -> str | None:
-    """The sender's Idempotency-Key, with or without the quotes that its draft asks for. Raises Refused."""
-    given = headers.get("idempotency-key")
-    if given is None:
-        return None
-    key = given.strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not key or len(key) > 255:
-        raise Refused("A316", "an Idempotency-Key has 1 to 255 characters")
-    return key
-
-
-def check_charset(media: str, wanted: str | None) -> None:
-    """Raises Refused when the Content-Type names an unknown charset, or another one than the route reads."""
-    if "charset" not in media.lower():
-        return
-    for part in media.split(";")[1:]:
-        name, _, value = part.strip().partition("=")
-        if name.strip().lower() != "charset":
-            continue
-        try:
-            found = codecs.lookup(value.strip().strip('"')).name
-        except LookupError as error:
-            raise Refused("A315", "the Content-Type's charset is unknown") from error
-        if wanted is not None and found not in (codecs.lookup(wanted).name, "ascii"):
-            raise Refused("A315", f"this route reads {wanted}")
 
 
 def check_options(options: HttpSource) -> None:

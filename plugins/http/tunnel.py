@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+from esb_plugins.http.address import dial
+
 from esb import Unavailable
 
 _LIMIT = 16_384
@@ -33,7 +35,7 @@ async def open_tunnel(
     """Connects `protocol` to host and port by TLS through the proxy. `login` is a header line or "".
     Raises Unavailable when the proxy refuses, OSError and SSLError as connecting does."""
     loop = asyncio.get_running_loop()
-    transport, knock = await loop.create_connection(Knock, *proxy)
+    transport, knock = await loop.create_connection(Knock, sock=await dial(*proxy))
     try:
         transport.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{login}\r\n".encode())
         said = await knock.answer

@@ -145,6 +145,15 @@ async def test_a_reply_of_the_route_is_the_answer(house: House) -> None:
         assert answer.content_type == "text/xml"
 
 
+async def test_a_reply_that_http_cannot_carry_is_still_no_5xx(house: House) -> None:
+    """The message is on disk: a 5xx would say that it may not be."""
+    reply = Reply(headers={"x": "a\r\nb: c"})
+    await house.route("POST /orders", FakeAccept([Accepted(id="1", reply=reply)]))
+    status, said, headers = await house.call("POST", "/orders", data=b"1")
+    assert (status, said["id"]) == (202, "1")
+    assert "b" not in headers
+
+
 REFUSALS = [
     (Invalid("no Total", code="M231", place="body.Order.Total"), 422, "M231", None),
     (Invalid("country not served", status=409), 409, "M230", None),

@@ -181,6 +181,25 @@ async def test_letters_outside_ascii_in_a_header_are_utf8() -> None:
         assert there.seen[0].headers["x-name"].encode("latin-1").decode() == "Jürgen"
 
 
+async def test_a_header_stands_once_whoever_gives_it() -> None:
+    """The login before the table, the delivery id before the table, the table before the media type."""
+    given = {"AUTHORIZATION": "mine", "idempotency-key": "mine", "content-type": "text/x-order", "X-A": "a"}
+    async with peer() as there, target(there.url(), headers=given, auth=Login()) as made:
+        await made.deliver(delivery())
+        assert there.seen[0].headers["authorization"] == "Bearer token-0"
+        assert there.seen[0].headers["idempotency-key"] == "0198-1.erp"
+        assert there.seen[0].headers["content-type"] == "text/x-order"
+        assert there.seen[0].names.count("authorization") == 1
+        assert there.seen[0].names.count("idempotency-key") == 1
+        assert there.seen[0].names.count("content-type") == 1
+
+
+async def test_a_name_with_a_dead_address_first_is_reached_by_the_next() -> None:
+    async with peer() as there, target(there.url(host="localhost")) as made:
+        await made.deliver(delivery())
+        assert there.seen[0].headers["host"] == f"localhost:{there.port}"
+
+
 # --- what an answer means -----------------------------------------------------------------------------------------
 
 

@@ -63,14 +63,14 @@ VAULT = Vault(id="client", key="s3cr/t", word="pass:word")
 async def test_bearer_basic_and_header_read_their_secrets_at_use() -> None:
     vault = Vault(key="one")
     bearer = open_auth(spec("bearer", "secret:key"), vault)
-    assert await bearer.headers() == {"authorization": "Bearer one"}
+    assert await bearer.headers() == {"Authorization": "Bearer one"}
     vault.values["key"] = "two"
-    assert await bearer.headers() == {"authorization": "Bearer two"}
+    assert await bearer.headers() == {"Authorization": "Bearer two"}
     basic = open_auth(spec("basic", user="us", password="secret:word"), VAULT)
-    said = (await basic.headers())["authorization"]
+    said = (await basic.headers())["Authorization"]
     assert b64decode(said.removeprefix("Basic ")) == b"us:pass:word"
     header = open_auth(spec("header", "X-Api-Key", secret="secret:key"), VAULT)
-    assert await header.headers() == {"x-api-key": "s3cr/t"}
+    assert await header.headers() == {"X-Api-Key": "s3cr/t"}
 
 
 async def test_a_missing_secret_is_a_login_problem_that_pauses_the_target() -> None:
@@ -85,21 +85,21 @@ OAUTH = {"value": "https://login/token", "id": "secret:id", "secret": "secret:ke
 async def test_a_token_is_fetched_with_client_credentials_and_kept_until_shortly_before_its_end() -> None:
     clock, endpoint = VirtualClock(), Endpoint()
     auth = open_auth(spec("oauth2", **OAUTH), VAULT, endpoint, clock=clock)
-    assert await auth.headers() == {"authorization": "Bearer t1"}
+    assert await auth.headers() == {"Authorization": "Bearer t1"}
     [(url, form, headers)] = endpoint.asked
     assert (url, form) == ("https://login/token", {"grant_type": "client_credentials", "scope": "orders.write"})
-    assert b64decode(headers["authorization"].removeprefix("Basic ")) == b"client:s3cr%2Ft"
+    assert b64decode(headers["Authorization"].removeprefix("Basic ")) == b"client:s3cr%2Ft"
     clock.advance(3600 - 61)
-    assert await auth.headers() == {"authorization": "Bearer t1"}
+    assert await auth.headers() == {"Authorization": "Bearer t1"}
     clock.advance(2)
-    assert await auth.headers() == {"authorization": "Bearer t2"}
+    assert await auth.headers() == {"Authorization": "Bearer t2"}
 
 
 async def test_one_token_is_fetched_whoever_waits_for_it() -> None:
     endpoint = Endpoint()
     auth = open_auth(spec("oauth2", **OAUTH), VAULT, endpoint, clock=VirtualClock())
     found = await asyncio.gather(*(auth.headers() for _ in range(20)))
-    assert {headers["authorization"] for headers in found} == {"Bearer t1"}
+    assert {headers["Authorization"] for headers in found} == {"Bearer t1"}
     assert len(endpoint.asked) == 1
 
 
@@ -108,7 +108,7 @@ async def test_a_refused_token_is_forgotten() -> None:
     auth = open_auth(spec("oauth2", **OAUTH), VAULT, endpoint, clock=VirtualClock())
     await auth.headers()
     auth.refused()
-    assert await auth.headers() == {"authorization": "Bearer t2"}
+    assert await auth.headers() == {"Authorization": "Bearer t2"}
 
 
 async def test_a_short_life_has_a_short_margin_and_a_life_as_text_counts() -> None:
@@ -116,9 +116,9 @@ async def test_a_short_life_has_a_short_margin_and_a_life_as_text_counts() -> No
     auth = open_auth(spec("oauth2", **OAUTH), VAULT, endpoint, clock=clock)
     await auth.headers()
     clock.advance(17)
-    assert await auth.headers() == {"authorization": "Bearer a"}
+    assert await auth.headers() == {"Authorization": "Bearer a"}
     clock.advance(2)
-    assert await auth.headers() == {"authorization": "Bearer t2"}
+    assert await auth.headers() == {"Authorization": "Bearer t2"}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_what_goes_wrong_at_the_token_endpoint_sent_nothing_to_the_target(
     with pytest.raises(kind) as caught:
         await auth.headers()
     assert caught.value.code == code  # type: ignore[attr-defined]
-    assert await auth.headers() == {"authorization": "Bearer t2"}
+    assert await auth.headers() == {"Authorization": "Bearer t2"}
 
 
 async def test_the_way_to_the_endpoint_may_come_later() -> None:
@@ -151,7 +151,7 @@ async def test_the_way_to_the_endpoint_may_come_later() -> None:
     with pytest.raises(Unavailable, match="no adapter"):
         await auth.headers()
     auth.use(Endpoint())
-    assert await auth.headers() == {"authorization": "Bearer t1"}
+    assert await auth.headers() == {"Authorization": "Bearer t1"}
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------
