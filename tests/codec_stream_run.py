@@ -1,4 +1,4 @@
-"""Run as a process: splits a large generated file and prints what it cost. `python codec_stream_run.py xml 64 [chunk]`."""
+"""Run as a process: splits a large generated file and prints what it cost, as JSON: KIND MEGABYTES [CHUNK]."""
 
 from __future__ import annotations
 
