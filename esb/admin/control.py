@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -14,14 +15,14 @@ from esb.bus import Bus
 from esb.errors import EsbError, StoreError
 from esb.ports import Incoming
 from esb.secrets import mask
-from esb.store import Act, held, reading
+from esb.store import Act, Acted, Which, account, dead_letters, held, journal, reading
 from esb.store.bodies import Bodies
-from esb.store.outbox import Batch
+from esb.store.work import Work
 from esb.table.model import Table
 
 KINDS = ("dead", "parked", "quarantine")
-_MESSAGES = {"dead": ("dead",), "parked": ("unmatched",), "quarantine": ("quarantined",)}
-_DELIVERIES = {"dead": "dead", "parked": "parked"}
+AT_ONCE = 200
+"""Held things of one transaction: a hundred thousand of them do not hold up what is live."""
 _NEXT = {
     "dead": "esb dead show ID, then: esb dead release ID | esb dead discard ID --reason WHY",
     "parked": "esb parked show ID, then: esb parked release ID | esb parked discard ID --reason WHY",
@@ -51,7 +52,7 @@ class Query(Protocol):
     async def __call__(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any: ...
 
 
-Acting = Callable[[Callable[[Batch], Any]], Awaitable[Any]]
+Acting = Callable[[Callable[[Work], Any]], Awaitable[Any]]
 
 
 class Control:
@@ -87,13 +88,13 @@ class Control:
             if item.state != "up"
         ]
         if self.bus.store.refusing:
-            problems.append({"component": "store", "state": "down", "reason": self.bus.store.refusing})
+            problems.append({"component": "store", "state": "down", "reason": str(self.bus.store.refusing)})
         return problems
 
     async def status(self, ask: Mapping[str, Any]) -> Any:
         """Routes, targets, what waits, what is dead, what is wrong."""
-        figures = {item.target: item for item in await self._query(reading.targets)}
-        account = await self._query(reading.written)
+        figures = {item.target: item for item in await self._query(journal.targets)}
+        books = {item.route: item for item in await self._query(journal.routes)}
         pauses = {(item.scope, item.name): item.reason for item in await self._query(reading.pauses)}
         running = self.bus is not None
         return {
@@ -102,36 +103,33 @@ class Control:
             "table": str(self.table.file),
             "hash": self.table.hash,
             "problems": self._problems() if running else [],
-            "routes": [self._route(name, account, pauses) for name in self.table.routes],
-            "targets": [self._target(name, figures.get(name), account, pauses) for name in self._targets(figures)],
+            "routes": [self._route(name, books.get(name), pauses) for name in self.table.routes],
+            "targets": [self._target(name, figures.get(name), pauses) for name in self._targets(figures)],
         }
 
     def _targets(self, figures: Mapping[str, Any]) -> list[str]:
         return [*self.table.targets, *(name for name in figures if name not in self.table.targets)]
 
-    def _route(self, name: str, account: Mapping[Any, int], pauses: Mapping[Any, str]) -> dict[str, Any]:
+    def _route(self, name: str, book: journal.RouteFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
         spec = self.table.routes[name]
-        book = {entry: n for (kind, key, entry), n in account.items() if kind == "messages" and key == name}
-        accepted = sum(n for entry, n in book.items() if entry.startswith("made "))
-        states = {entry: n for entry, n in book.items() if not entry.startswith(("made ", "pruned ")) and n}
         return {
             "name": name,
             "about": spec.about,
             "owner": spec.owner,
-            "accepted": accepted,
-            "open": book.get("open", 0),
-            "states": states,
+            "accepted": 0 if book is None else book.came,
+            "open": 0 if book is None else book.open,
+            "states": {} if book is None else dict(book.closed),
             "paused": pauses.get(("route", name)) or spec.off or spec.paused or "",
         }
 
-    def _target(self, name: str, figures: Any, account: Mapping[Any, int], pauses: Mapping[Any, str]) -> dict[str, Any]:
+    def _target(self, name: str, figures: journal.TargetFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
         spec = self.table.targets.get(name)
         lane = self.bus.lanes.get(name) if self.bus is not None else None
         paused = lane.pause.reason if lane is not None and lane.pause is not None else pauses.get(("target", name), "")
         return {
             "name": name,
             "about": "" if spec is None else spec.about,
-            "delivered": account.get(("deliveries", name, "delivered"), 0),
+            "delivered": 0 if figures is None else figures.delivered,
             "waiting": 0 if figures is None else figures.waiting,
             "parked": 0 if figures is None else figures.parked,
             "dead": 0 if figures is None else figures.dead,
@@ -142,32 +140,27 @@ class Control:
 
     async def account(self, ask: Mapping[str, Any]) -> Any:
         """The books, recounted."""
-        account = await self._query(reading.account_now)
+        books = await self._query(account.account_now)
         return {
-            "balanced": account.balanced,
-            "differences": list(account.differences),
+            "balanced": books.balanced,
+            "differences": list(books.differences),
             "books": [
                 {
                     "book": item.book, "name": item.name, "came": item.came, "closed": item.closed, "left": item.left,
                     "entries": dict(item.entries),
                 }
-                for item in account.sums
+                for item in books.sums
             ],
         }  # fmt: skip
 
     async def messages(self, ask: Mapping[str, Any]) -> Any:
         """The newest messages, by route, state, time or business key."""
-        key = ask.get("key")
-        pair = None
-        if key:
-            name, _, value = str(key).partition("=")
-            pair = (name, value)
         rows = await self._query(
-            reading.messages,
+            journal.messages,
             route=ask.get("route"),
             state=ask.get("state"),
             since=_seconds(ask.get("since")),
-            key=pair,
+            key=str(ask.get("key") or "").rpartition("=")[2] or None,
             limit=_limit(ask, 100),
             after=_whole(ask.get("after")),
         )
@@ -175,38 +168,38 @@ class Control:
 
     async def message(self, ask: Mapping[str, Any]) -> Any:
         """One message and all that became of it, by its id or the id of a delivery."""
-        journey = await self._query(reading.journey, str(ask["id"]))
-        if journey is None:
+        found = await self._query(journal.journey, str(ask["id"]))
+        if found is None:
             raise NotFound(f"there is no message {ask['id']!r:.60}")
         shown = {
-            **message_row(journey.message),
-            "caller": journey.caller,
-            "headers": {name: mask_value(name, value, self.table) for name, value in journey.headers.items()},
-            "source": as_json(journey.source),
-            "table": journey.table_hash,
-            "trace": as_json(msgspec.msgpack.decode(journey.trace)) if journey.trace else {},
-            "parent": journey.parent,
-            "parts": dict(journey.parts),
-            "edited": journey.edited,
-            "media": journey.media,
-            "deliveries": [delivery_row(row) for row in journey.deliveries],
-            "next": advice(journey),
+            **message_row(found.message),
+            "caller": found.caller,
+            "headers": {name: mask_value(name, value, self.table) for name, value in found.headers.items()},
+            "source": as_json(found.source),
+            "table": found.table_hash,
+            "trace": as_json(msgspec.msgpack.decode(found.trace)) if found.trace else {},
+            "parent": found.parent,
+            "parts": dict(found.parts),
+            "edited": found.edited is not None,
+            "media": found.media,
+            "deliveries": [delivery_row(row) for row in found.deliveries],
+            "next": advice(found),
         }
         if ask.get("body"):
-            shown["body"] = body_json(await self._body(journey))
+            shown["body"] = body_json(await self._body(found))
         return shown
 
-    async def _body(self, journey: reading.Journey) -> bytes | None:
-        if journey.body is not None or journey.body_file is None or self._bodies is None:
-            return journey.body
-        return await asyncio.to_thread(self._bodies.read, journey.body_file)
+    async def _body(self, found: journal.Journey) -> bytes | None:
+        if found.body is not None or found.body_file is None or self._bodies is None:
+            return found.body
+        return await asyncio.to_thread(self._bodies.read, found.body_file)
 
     async def waiting(self, ask: Mapping[str, Any]) -> Any:
         """Deliveries that wait, the oldest first."""
         rows = await self._query(
-            reading.deliveries, state="due", target=ask.get("target"), route=ask.get("route"), limit=_limit(ask, 100)
+            journal.deliveries, state="due", target=ask.get("target"), route=ask.get("route"), limit=_limit(ask, 100)
         )
-        figures = await self._query(reading.targets)
+        figures = await self._query(journal.targets)
         groups = [
             {"target": item.target, "waiting": item.waiting, "next": item.next_due and moment(item.next_due)}
             for item in figures
@@ -216,11 +209,11 @@ class Control:
 
     async def actions(self, ask: Mapping[str, Any]) -> Any:
         """What operators did, the newest first."""
-        rows = await self._query(reading.actions, _limit(ask, 100))
+        rows = await self._query(journal.actions, _limit(ask, 100))
         return {
             "actions": [
-                {"at": moment(at), "actor": actor, "what": what, "object": thing, "why": why}
-                for at, actor, what, thing, why in rows
+                {"at": moment(row.at), "actor": row.actor, "what": row.what, "object": row.object, "why": row.why}
+                for row in rows
             ]
         }
 
@@ -229,12 +222,8 @@ class Control:
     async def held(self, ask: Mapping[str, Any]) -> Any:
         """Dead, parked or quarantined things by reason, counts first; then one line each."""
         kind = _kind(ask)
-        groups = await self._query(reading.held_messages, *_MESSAGES[kind])
-        rows = await self._query(reading.idle_messages, *_MESSAGES[kind], limit=_limit(ask, 100))
-        deliveries: list[Any] = []
-        if kind in _DELIVERIES:
-            groups = [*await self._query(reading.held_deliveries, _DELIVERIES[kind]), *groups]
-            deliveries = await self._query(reading.deliveries, state=_DELIVERIES[kind], limit=_limit(ask, 100))
+        groups = await self._query(held.groups, kind)
+        letters = await self._query(held.letters, kind, limit=_limit(ask, 100))
         return {
             "groups": [
                 {
@@ -244,8 +233,8 @@ class Control:
                 }
                 for group in groups
             ],
-            "deliveries": [delivery_row(row) for row in deliveries],
-            "messages": [message_row(row) for row in rows],
+            "deliveries": [letter_row(item) for item in letters if item.kind == "delivery"],
+            "messages": [letter_row(item) for item in letters if item.kind == "message"],
             "next": _NEXT[kind],
         }  # fmt: skip
 
@@ -253,28 +242,42 @@ class Control:
         """Held things go on: dead and parked deliveries with the same id, messages planned again. A target that has a
         message already does not get it again, unless `delivered` asks for it (a new round of the id)."""
         kind, act = _kind(ask), _act(ask, "release")
-        rows, uids = await self._chosen(kind, ask)
-        again = bool(ask.get("delivered"))
-        made = await self._do(
-            lambda work: held.release(work, rows, act) + (held.replay(work, rows, act) if again else [])
-        )
-        count = await self._do(lambda work: held.release_messages(work, uids, act))
+        deliveries, messages = await self._chosen(kind, ask)
+        sent = await self._delivered(ask) if ask.get("delivered") else []
+        acted = await self._each(dead_letters.release_deliveries, deliveries, act)
+        acted += await self._each(dead_letters.resend, sent, act)
+        acted += await self._each(dead_letters.release_messages, messages, act)
         if self.bus is not None:
-            self.bus.offer(made)
             self.bus.look()
-        return {"released": len(made) + count, "next": "esb status"}
+        return {"released": acted.count, "next": "esb status"}
+
+    async def _delivered(self, ask: Mapping[str, Any]) -> list[int]:
+        """What of the chosen was delivered: asked for by `delivered`, it goes out under a new id."""
+        chosen = _Selection(ask)
+        rows = await self._query(
+            journal.deliveries, state="delivered", target=ask.get("target"), route=ask.get("route"), limit=1_000_000
+        )
+        return [row.row for row in rows if chosen.takes(row.id, row.uid, row.fingerprint, row.accepted_at)]
+
+    async def _each(self, change: Callable[[Work, Sequence[int], Act], Acted], rows: Sequence[int], act: Act) -> Acted:
+        """In transactions of a bounded size."""
+        acted = Acted()
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            acted += await self._do(partial(_changed, change, some, act))
+        return acted
 
     async def discard(self, ask: Mapping[str, Any]) -> Any:
         """A person lets held things go, with the reason."""
         kind, act = _kind(ask), _act(ask, "discard")
         if not act.why:
             raise BadRequest("a discard needs its reason")
-        rows, uids = await self._chosen(kind, ask)
-        promoted = await self._do(lambda work: held.discard(work, rows, act))
-        count = await self._do(lambda work: held.discard_messages(work, uids, act))
+        deliveries, messages = await self._chosen(kind, ask)
+        acted = await self._each(dead_letters.discard_deliveries, deliveries, act)
+        acted += await self._each(dead_letters.discard_messages, messages, act)
         if self.bus is not None:
-            self.bus.offer(promoted)
-        return {"discarded": len(rows) + count, "next": "esb account"}
+            self.bus.look(acted.targets)
+        return {"discarded": acted.count, "next": "esb account"}
 
     async def edit(self, ask: Mapping[str, Any]) -> Any:
         """Other bytes for a held message or delivery; the original stays."""
@@ -282,35 +285,27 @@ class Control:
         body = base64.b64decode(str(ask["body"]))
         assert self._bodies is not None
         kept = await self._bodies.keep(body)
-        rows, uids = await self._chosen(_kind(ask), {"ids": [ask["id"]]})
-        if not rows and not uids:
+        rows, messages = await self._chosen(_kind(ask), {"ids": [ask["id"]]})
+        if not rows and not messages:
             raise NotFound(f"there is nothing held named {ask['id']!r:.60}")
         for row in rows:
-            await self._do(lambda work, row=row: held.edit_delivery(work, row, kept, act))
-        for uid in uids:
-            await self._do(lambda work, uid=uid: held.edit_message(work, uid, kept, act))
-        return {"edited": len(rows) + len(uids), "next": f"esb {ask['kind']} release {ask['id']}"}
+            await self._do(partial(dead_letters.edit_delivery, number=row, body=kept, act=act))
+        for row in messages:
+            await self._do(partial(dead_letters.edit_message, number=row, body=kept, act=act))
+        return {"edited": len(rows) + len(messages), "next": f"esb {ask['kind']} release {ask['id']}"}
 
-    async def _chosen(self, kind: str, ask: Mapping[str, Any]) -> tuple[list[int], list[str]]:
+    async def _chosen(self, kind: str, ask: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """What a selection means: ids, a group, a time range, or everything; for one target only."""
-        deliveries: Sequence[Any] = []
-        if kind in _DELIVERIES:
-            states = [_DELIVERIES[kind], *(["delivered"] if ask.get("delivered") else [])]
-            for state in states:
-                found = await self._query(reading.deliveries, state=state, target=ask.get("target"), limit=1_000_000)
-                deliveries = [*deliveries, *found]
-        messages = await self._query(reading.idle_messages, *_MESSAGES[kind], limit=1_000_000)
         chosen = _Selection(ask)
-        rows = [row.row for row in deliveries if chosen.takes(row.id, row.uid, row.fingerprint, row.accepted_at)]
-        uids = [
-            row.uid
-            for row in messages
-            if not ask.get("target")
-            and chosen.takes(row.uid, row.uid, reading.fingerprint(row.route, "", row.reason), row.accepted_at)
-        ]
-        return rows, uids
+        which = Which(
+            ids=tuple(sorted(chosen.ids)), target=ask.get("target"), since=chosen.since, until=chosen.until,
+            fingerprint=chosen.group,
+        )  # fmt: skip
+        letters = await self._query(held.letters, kind, which, limit=1_000_000)
+        deliveries = [item.row for item in letters if item.kind == "delivery"]
+        return deliveries, [item.row for item in letters if item.kind == "message"]
 
-    async def _do(self, work: Callable[[Batch], Any]) -> Any:
+    async def _do(self, work: Callable[[Work], Any]) -> Any:
         if self._act is None:
             raise NeedsBus("this changes the store: nothing but reading is possible here")
         return await self._act(work)
@@ -327,7 +322,7 @@ class Control:
         target = str(ask["target"])
         if target not in self.table.targets:
             raise NotFound(f"there is no target {target!r:.60}")
-        count = await self._do(lambda work: held.now(work, target, _act(ask, "now")))
+        count = await self._do(lambda work: dead_letters.now(work, target, 1_000_000, _act(ask, "now")))
         if self.bus is not None:
             self.bus.look([target])
         return {"now": count, "next": f"esb waiting --target {target}"}
@@ -397,19 +392,23 @@ class _Selection:
     """Which held things are meant."""
 
     def __init__(self, ask: Mapping[str, Any]) -> None:
-        self._ids = {str(item) for item in ask.get("ids") or ()}
-        self._group = ask.get("group")
-        self._since, self._until = _seconds(ask.get("since")), _seconds(ask.get("until"))
-        everything = bool(ask.get("all")) or self._since is not None or self._until is not None
-        if not (self._ids or self._group or everything):
+        self.ids = {str(item) for item in ask.get("ids") or ()}
+        self.group = ask.get("group")
+        self.since, self.until = _seconds(ask.get("since")), _seconds(ask.get("until"))
+        everything = bool(ask.get("all")) or self.since is not None or self.until is not None
+        if not (self.ids or self.group or everything):
             raise BadRequest("say which: ids, a group, a time range, or all")
 
     def takes(self, name: str, uid: str, group: str, at: float) -> bool:
-        if self._ids and name not in self._ids and uid not in self._ids:
+        if self.ids and name not in self.ids and uid not in self.ids:
             return False
-        if self._group and group != self._group:
+        if self.group and group != self.group:
             return False
-        return (self._since is None or at >= self._since) and (self._until is None or at <= self._until)
+        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
+
+
+def _changed(change: Callable[[Work, Sequence[int], Act], Acted], rows: Sequence[int], act: Act, work: Work) -> Acted:
+    return change(work, rows, act)
 
 
 def _kind(ask: Mapping[str, Any]) -> str:
@@ -457,7 +456,16 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def message_row(row: reading.MessageRow) -> dict[str, Any]:
+def letter_row(item: held.Letter) -> dict[str, Any]:
+    return {
+        "id": item.id, "message": item.uid, "route": item.route, "target": item.target, "state": item.state,
+        "reason": mask(item.reason), "attempts": item.attempts, "accepted": moment(item.accepted_at),
+        "ended": None if item.ended_at is None else moment(item.ended_at), "size": item.size, "edited": item.edited,
+        "group": item.fingerprint,
+    }  # fmt: skip
+
+
+def message_row(row: journal.MessageRow) -> dict[str, Any]:
     return {
         "id": row.uid, "route": row.route, "state": row.state, "reason": mask(row.reason), "made": row.made,
         "accepted": moment(row.accepted_at), "closed": None if row.closed_at is None else moment(row.closed_at),
@@ -465,7 +473,7 @@ def message_row(row: reading.MessageRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def delivery_row(row: reading.DeliveryRow) -> dict[str, Any]:
+def delivery_row(row: journal.DeliveryRow) -> dict[str, Any]:
     return {
         "id": row.id, "message": row.uid, "route": row.route, "target": row.target, "state": row.state,
         "reason": mask(row.reason), "attempts": row.attempts, "due": None if row.due is None else moment(row.due),
@@ -481,7 +489,7 @@ def delivery_row(row: reading.DeliveryRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def advice(journey: reading.Journey) -> str:
+def advice(journey: journal.Journey) -> str:
     """The next command to type."""
     message = journey.message
     for row in journey.deliveries:

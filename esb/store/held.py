@@ -1,241 +1,330 @@
-"""What a person does with what is held: release, replay, edit, discard. Functions of one transaction; each reopening
-writes the reverse entry in the books (R19), each act goes into the journal of actions."""
+"""What waits for a person: dead, parked, quarantined; grouped by what is alike, and one by one. Never writes."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from msgspec import Struct
 
-from esb.errors import StoreError
-from esb.store.outbox import Batch, read_deliveries
-from esb.store.records import NewBody, StoredDelivery
+from esb.store.journal import BOXES, AttemptRow, Box, Journey, attempts, delivery_id, find_delivery, journey
+from esb.store.rows import Row, read_params, values
+
+Kind = Literal["delivery", "message"]
 
 
-class Act(Struct, frozen=True, kw_only=True):
-    """Who does what to which, and why: `what` is release, replay, edit, discard, now, pause, resume."""
+class Which(Struct, frozen=True, kw_only=True):
+    """Some of what is held: by ids (of deliveries or messages), by group, by place, by when it was accepted."""
 
-    what: str
-    actor: str = ""
-    why: str = ""
-
-
-def note(work: Batch, act: Act, thing: str) -> None:
-    """The journal of actions."""
-    work.db.execute("INSERT INTO action VALUES (?, ?, ?, ?, ?)", (work.now, act.actor, act.what, thing, act.why))
+    ids: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    route: str | None = None
+    target: str | None = None
+    since: float | None = None
+    until: float | None = None
 
 
-def release(work: Batch, rows: Sequence[int], act: Act) -> list[StoredDelivery]:
-    """Dead or parked deliveries become due again, with the same id, so that the target still dedupes (R13)."""
-    released: list[int] = []
-    for number in rows:
-        found = _delivery(work.db, number)
-        if found is None or found[1] not in ("dead", "parked"):
-            continue
-        message, state, target, accepted_at, key = found
-        waits = key is not None and _has_earlier(work.db, target, key, number)
-        work.db.execute(
-            "UPDATE delivery SET state = 'due', due = ?, error = '', ended_at = NULL, crashes = 0,"
-            " line = CASE WHEN order_key IS NULL THEN NULL ELSE 1 END WHERE id = ?",
-            (None if waits else work.now, number),
-        )
-        work.entries.move("deliveries", target, accepted_at, state, "due")
-        work.close_message(message)
-        note(work, act, f"delivery {number}")
-        if not waits:
-            released.append(number)
-    return read_deliveries(work.db, released)
+class Group(Struct, frozen=True, kw_only=True):
+    """What is held for one reason: how many, since when, and the newest to look at."""
+
+    fingerprint: str
+    kind: Kind
+    route: str
+    target: str
+    state: str
+    reason: str
+    count: int
+    first: float
+    last: float
+    example: str
 
 
-def _delivery(db: sqlite3.Connection, number: int) -> Any:
-    return db.execute(
-        "SELECT d.message, d.state, d.target, m.accepted_at, d.order_key FROM delivery d"
-        " JOIN message m ON m.id = d.message WHERE d.id = ?",
-        (number,),
-    ).fetchone()
+class Letter(Struct, frozen=True, kw_only=True):
+    """One held delivery, or one message that ended in planning (`target` "" and no attempts then)."""
+
+    id: str
+    kind: Kind
+    row: int
+    uid: str
+    route: str
+    target: str
+    state: str
+    reason: str
+    fingerprint: str
+    accepted_at: float
+    ended_at: float | None
+    attempts: int
+    crashes: int
+    size: int
+    edited: bool
+    by_delivery: bool = False
 
 
-def _has_earlier(db: sqlite3.Connection, target: str, key: str, number: int) -> bool:
-    found = db.execute(
-        "SELECT 1 FROM delivery WHERE target = ? AND order_key = ? AND line = 1 AND id < ? LIMIT 1",
-        (target, key, number),
-    ).fetchone()
-    return found is not None
+class LetterBody(Struct, frozen=True):
+    """Bytes: in `data`, or in the store's `file`; None and None when they were pruned."""
+
+    id: int
+    data: bytes | None
+    file: str | None
+    size: int
+    media: str
 
 
-def replay(work: Batch, rows: Sequence[int], act: Act) -> list[StoredDelivery]:
-    """A delivered delivery is sent again as a new round, `.rN` (R13); an ordered one goes last."""
-    made: list[int] = []
-    for number in rows:
-        found = work.db.execute(
-            "SELECT d.message, d.target, d.nr, d.order_key, d.body, d.size, d.params, m.accepted_at FROM delivery d"
-            " JOIN message m ON m.id = d.message WHERE d.id = ? AND d.state = 'delivered'",
-            (number,),
-        ).fetchone()
-        if found is None:
-            continue
-        message, target, nr, key, body, size, params, accepted_at = found
-        (last,) = work.db.execute(
-            "SELECT max(round) FROM delivery WHERE message = ? AND target = ? AND nr = ?", (message, target, nr)
-        ).fetchone()
-        work.flush()
-        new = work.next_delivery()
-        waits = key is not None and _has_earlier(work.db, target, key, new)
-        work.db.execute(
-            "INSERT INTO delivery (id, message, target, nr, round, state, due, order_key, line, body, size, params)"
-            " VALUES (?, ?, ?, ?, ?, 'due', ?, ?, ?, ?, ?, ?)",
-            (
-                new,
-                message,
-                target,
-                nr,
-                last + 1,
-                None if waits else work.now,
-                key,
-                1 if key else None,
-                body,
-                size,
-                params,
-            ),
-        )
-        work.entries.add("deliveries", target, accepted_at, "planned")
-        work.entries.add("deliveries", target, accepted_at, "due")
-        work.close_message(message)
-        note(work, act, f"delivery {number}")
-        if not waits:
-            made.append(new)
-    return read_deliveries(work.db, made)
+class Opened(Struct, frozen=True, kw_only=True):
+    """All that is known of one held thing. `original` is as it was accepted, `sent` as the target would get it (or as
+    it stood at the failing step), `edited` what a person made of it. `suggestion` is the command to type next."""
+
+    letter: Letter
+    journey: Journey
+    original: LetterBody | None
+    sent: LetterBody | None
+    edited: LetterBody | None
+    step: str
+    kind: str
+    code: str
+    place: str
+    errors: tuple[Any, ...]
+    attempts: tuple[AttemptRow, ...]
+    values: dict[str, str]
+    suggestion: str
 
 
-def discard(work: Batch, rows: Sequence[int], act: Act) -> list[StoredDelivery]:
-    """A person lets dead, parked or waiting deliveries go, with the reason; the next of an order key moves up."""
-    if not act.why:
-        raise StoreError("a discard needs its reason")
-    promoted: list[StoredDelivery] = []
-    for number in rows:
-        found = _delivery(work.db, number)
-        if found is None or found[1] not in ("dead", "parked", "due"):
-            continue
-        message, state, target, accepted_at, key = found
-        work.db.execute(
-            "UPDATE delivery SET state = 'dropped', due = NULL, line = NULL, error = ?, ended_at = ? WHERE id = ?",
-            (act.why, work.now, number),
-        )
-        work.entries.move("deliveries", target, accepted_at, state, "dropped")
-        work.close_message(message)
-        note(work, act, f"delivery {number}")
-        if key is not None:
-            promoted += work.promote(target, key)
-    return promoted
+_NAMES = {
+    "d": "m.route || '/' || d.target || '/' || coalesce(d.fingerprint, '')",
+    "m": "m.route || '/' || coalesce(m.fingerprint, '')",
+}
+"""The names of groups: what is alike within a route, and for deliveries at one target."""
+_DELIVERIES = f"""SELECT d.id, m.uid, d.target, d.nr, d.round, m.route, d.state, d.error, {_NAMES["d"]}, m.accepted_at,
+d.ended_at, d.attempts, d.crashes, d.size, d.edited IS NOT NULL FROM delivery d
+JOIN message m ON m.id = d.message WHERE d.state = :state"""
+_MESSAGES = f"""SELECT m.id, m.uid, m.route, m.state, m.reason, {_NAMES["m"]}, m.accepted_at, m.closed_at,
+coalesce(b.size, 0), m.edited IS NOT NULL, m.worst = 5 FROM message m LEFT JOIN body b ON b.id = m.body
+WHERE m.state = :state AND m.worst < 5"""
+_TERMS = {
+    "fingerprint": "{name} = :fingerprint",
+    "route": "m.route = :route",
+    "since": "m.accepted_at >= :since",
+    "until": "m.accepted_at < :until",
+}
+_DELIVERY_GROUPS = f"""SELECT {_NAMES["d"]}, m.route, d.target, d.state, max(d.error), count(*),
+min(m.accepted_at), max(m.accepted_at), max(d.id) FROM delivery d JOIN message m ON m.id = d.message
+WHERE d.state = :state"""
+_MESSAGE_GROUPS = f"""SELECT {_NAMES["m"]}, m.route, '', m.state, max(m.reason), count(*),
+min(m.accepted_at), max(m.accepted_at), max(m.id) FROM message m WHERE m.state = :state AND m.worst < 5"""
 
 
-def release_messages(work: Batch, uids: Sequence[str], act: Act) -> int:
-    """Quarantined, unmatched or undeliverable messages are planned again, from their bytes, with today's table."""
-    count = 0
-    for uid in uids:
-        found = work.db.execute(
-            "SELECT id, route, state, accepted_at FROM message WHERE uid = ?"
-            " AND state IN ('quarantined', 'unmatched', 'dead', 'dropped') AND stage = ''"
-            " AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message = message.id)",
-            (uid,),
-        ).fetchone()
-        if found is None:
-            continue
-        number, route, state, accepted_at = found
-        work.db.execute(
-            "UPDATE message SET state = 'open', stage = 'release', reason = '', closed_at = NULL, table_hash = ''"
-            " WHERE id = ?",
-            (number,),
-        )
-        work.entries.move("messages", route, accepted_at, state, "open")
-        note(work, act, f"message {uid}")
-        count += 1
-    return count
+def groups(db: sqlite3.Connection, box: Box, which: Which = Which()) -> list[Group]:
+    """What a box holds, by what is alike: the largest group first."""
+    delivery, message = BOXES[box]
+    found: list[Group] = []
+    if delivery:
+        where, given = _terms(which, "d", delivery)
+        rows = db.execute(f"{_DELIVERY_GROUPS}{where} GROUP BY 1, 2, 3", given).fetchall()
+        found += [_group(db, "delivery", row) for row in rows]
+    if which.target is None:
+        where, given = _terms(which, "m", message)
+        rows = db.execute(f"{_MESSAGE_GROUPS}{where} GROUP BY 1, 2", given).fetchall()
+        found += [_group(db, "message", row) for row in rows]
+    return sorted(found, key=lambda group: (-group.count, group.route, group.target))
 
 
-def discard_messages(work: Batch, uids: Sequence[str], act: Act) -> int:
-    """A person lets messages go that nothing was sent of, with the reason."""
-    if not act.why:
-        raise StoreError("a discard needs its reason")
-    count = 0
-    for uid in uids:
-        found = work.db.execute(
-            "SELECT id, route, state, accepted_at FROM message WHERE uid = ? AND state IN ('quarantined', 'unmatched')",
-            (uid,),
-        ).fetchone()
-        if found is None:
-            continue
-        number, route, state, accepted_at = found
-        work.db.execute(
-            "UPDATE message SET state = 'dropped', reason = ?, closed_at = ? WHERE id = ?", (act.why, work.now, number)
-        )
-        work.entries.move("messages", route, accepted_at, state, "dropped")
-        note(work, act, f"message {uid}")
-        count += 1
-    return count
+def _terms(which: Which, row: str, state: str) -> tuple[str, dict[str, Any]]:
+    given: dict[str, Any] = {"state": state}
+    where = ""
+    for name, text in _TERMS.items():
+        value = getattr(which, name)
+        if value is not None:
+            where += f" AND {text.format(name=_NAMES[row])}"
+            given[name] = value
+    if which.target is not None:
+        where += " AND d.target = :target"
+        given["target"] = which.target
+    return where, given
 
 
-def edit_message(work: Batch, uid: str, body: NewBody, act: Act) -> None:
-    """Another body for a held message; the original stays beside it. Raises StoreError when it is not held."""
-    found = work.db.execute(
-        "SELECT id FROM message WHERE uid = ? AND state IN ('quarantined', 'unmatched', 'dead')", (uid,)
-    ).fetchone()
-    if found is None:
-        raise StoreError(f"message {uid} is not held: only held messages are edited")
-    number = work.add_body(body)
-    work.db.execute("UPDATE message SET edited = ? WHERE id = ?", (number, found[0]))
-    note(work, act, f"message {uid}")
-
-
-def edit_delivery(work: Batch, row: int, body: NewBody, act: Act) -> None:
-    """Other bytes for a dead or parked delivery; the message keeps the original."""
-    found = _delivery(work.db, row)
-    if found is None or found[1] not in ("dead", "parked"):
-        raise StoreError("only dead or parked deliveries are edited")
-    number = work.add_body(body)
-    work.db.execute("UPDATE delivery SET body = ?, size = ? WHERE id = ?", (number, body.size, row))
-    note(work, act, f"delivery {row}")
-
-
-def now(work: Batch, target: str, act: Act) -> int:
-    """Clears a target's retry clocks: what waits for a time is due."""
-    done = work.db.execute(
-        "UPDATE delivery SET due = ? WHERE target = ? AND state = 'due' AND due > ?", (work.now, target, work.now)
+def _group(db: sqlite3.Connection, kind: Kind, row: Row) -> Group:
+    if kind == "delivery":
+        name = "SELECT m.uid, d.target, d.nr, d.round FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"
+        example = delivery_id(*db.execute(name, (row[8],)).fetchone())
+    else:
+        example = db.execute("SELECT uid FROM message WHERE id = ?", (row[8],)).fetchone()[0]
+    return Group(
+        fingerprint=row[0],
+        kind=kind,
+        route=row[1],
+        target=row[2],
+        state=row[3],
+        reason=row[4],
+        count=row[5],
+        first=row[6],
+        last=row[7],
+        example=example,
     )
-    note(work, act, f"target {target}")
-    return done.rowcount
 
 
-def park_unknown(work: Batch, known: Sequence[str]) -> int:
-    """R11: waiting rows of targets that are no longer in the table park as no-target."""
-    marks = ",".join("?" * len(known))
-    rows = work.db.execute(
-        "SELECT d.id, d.target, m.accepted_at FROM delivery d JOIN message m ON m.id = d.message"
-        f" WHERE d.state = 'due' AND d.target NOT IN ({marks})",
-        list(known),
-    ).fetchall()
-    for number, target, accepted_at in rows:
-        work.db.execute("UPDATE delivery SET state = 'parked', error = 'no-target' WHERE id = ?", (number,))
-        work.entries.move("deliveries", target, accepted_at, "due", "parked")
-    return len(rows)
+def letters(
+    db: sqlite3.Connection, box: Box, which: Which = Which(), *, limit: int = 100, after: tuple[int, int] = (0, 0)
+) -> list[Letter]:
+    """What a box holds, one by one: deliveries, then messages, the oldest first; `after` are the last rows seen."""
+    if which.ids:
+        found = [item for name in which.ids for item in _named(db, name)]
+        return [item for item in found if _in_box(item, box) and _fits(item, which)]
+    delivery, message = BOXES[box]
+    items: list[Letter] = []
+    if delivery:
+        where, given = _terms(which, "d", delivery)
+        query = f"{_DELIVERIES}{where} AND d.id > :after ORDER BY d.id LIMIT :limit"
+        rows = db.execute(query, {**given, "after": after[0], "limit": limit})
+        items += [_delivery_letter(row) for row in rows.fetchall()]
+    if which.target is None and len(items) < limit:
+        where, given = _terms(which, "m", message)
+        query = f"{_MESSAGES}{where} AND m.id > :after ORDER BY m.id LIMIT :limit"
+        rows = db.execute(query, {**given, "after": after[1], "limit": limit - len(items)})
+        items += [_message_letter(row) for row in rows.fetchall()]
+    return items
 
 
-def park_poison(work: Batch, rows: Sequence[int], limit: int) -> int:
-    """R15: what was under way at a crash; the one that was three times is parked."""
-    parked = 0
-    for number in rows:
-        work.db.execute("UPDATE delivery SET crashes = crashes + 1, maybe_sent = 1 WHERE id = ?", (number,))
-        found = work.db.execute(
-            "SELECT d.crashes, d.state, d.target, m.accepted_at FROM delivery d JOIN message m ON m.id = d.message"
-            " WHERE d.id = ?",
-            (number,),
-        ).fetchone()
-        if found is None or found[0] < limit or found[1] != "due":
-            continue
-        reason = f"poison: the bus died {found[0]} times while this was under way"
-        work.db.execute("UPDATE delivery SET state = 'parked', error = ? WHERE id = ?", (reason, number))
-        work.entries.move("deliveries", found[2], found[3], "due", "parked")
-        parked += 1
-    return parked
+def _named(db: sqlite3.Connection, name: str) -> list[Letter]:
+    """A delivery by its id, or a message with all its deliveries by its own."""
+    found = letter(db, name)
+    if found is None or found.kind == "delivery":
+        return [] if found is None else [found]
+    query = _DELIVERIES.replace("d.state = :state", "m.uid = :uid")
+    return [found, *(_delivery_letter(row) for row in db.execute(query, {"uid": name}).fetchall())]
+
+
+def _in_box(item: Letter, box: Box) -> bool:
+    """A message that is dead only because a delivery of it is stands in no box itself."""
+    return item.state == BOXES[box][0 if item.kind == "delivery" else 1] and not item.by_delivery
+
+
+def _fits(item: Letter, which: Which) -> bool:
+    return (
+        which.target in (None, item.target)
+        and which.route in (None, item.route)
+        and (which.since is None or item.accepted_at >= which.since)
+        and (which.until is None or item.accepted_at < which.until)
+    )
+
+
+def all_letters(db: sqlite3.Connection, box: Box, which: Which = Which(), page: int = 500) -> Iterator[list[Letter]]:
+    """Everything that fits, in pages."""
+    after = (0, 0)
+    while items := letters(db, box, which, limit=page, after=after):
+        yield items
+        if which.ids:
+            return
+        after = (
+            max((item.row for item in items if item.kind == "delivery"), default=after[0]),
+            max((item.row for item in items if item.kind == "message"), default=after[1]),
+        )
+
+
+def _delivery_letter(row: Row) -> Letter:
+    return Letter(
+        id=delivery_id(row[1], row[2], row[3], row[4]),
+        kind="delivery",
+        row=row[0],
+        uid=row[1],
+        route=row[5],
+        target=row[2],
+        state=row[6],
+        reason=row[7],
+        fingerprint=row[8],
+        accepted_at=row[9],
+        ended_at=row[10],
+        attempts=row[11],
+        crashes=row[12],
+        size=row[13],
+        edited=bool(row[14]),
+    )
+
+
+def _message_letter(row: Row) -> Letter:
+    return Letter(
+        id=row[1],
+        kind="message",
+        row=row[0],
+        uid=row[1],
+        route=row[2],
+        target="",
+        state=row[3],
+        reason=row[4],
+        fingerprint=row[5],
+        accepted_at=row[6],
+        ended_at=row[7],
+        attempts=0,
+        crashes=0,
+        size=row[8],
+        edited=bool(row[9]),
+        by_delivery=bool(row[10]),
+    )
+
+
+def letter(db: sqlite3.Connection, name: str) -> Letter | None:
+    """A delivery or a message by its id, in whatever state it is."""
+    number = find_delivery(db, name)
+    if number is not None:
+        query = _DELIVERIES.replace("d.state = :state", "d.id = :id")
+        return _delivery_letter(db.execute(query, {"id": number}).fetchone())
+    query = _MESSAGES.replace("m.state = :state AND m.worst < 5", "m.uid = :uid")
+    row = db.execute(query, {"uid": name}).fetchone()
+    return None if row is None else _message_letter(row)
+
+
+def opened(db: sqlite3.Connection, name: str) -> Opened | None:
+    """All that is known of one held thing; None when there is no such id."""
+    item = letter(db, name)
+    if item is None:
+        return None
+    whole = journey(db, item.uid)
+    assert whole is not None
+    if item.kind == "delivery":
+        query = "SELECT d.body, d.edited, d.params FROM delivery d WHERE d.id = ?"
+    else:
+        query = "SELECT m.body, m.edited, NULL FROM message m WHERE m.id = ?"
+    sent, edited, params = db.execute(query, (item.row,)).fetchone()
+    trace = values(whole.trace or None)
+    tries = attempts(db, item.row) if item.kind == "delivery" else ()
+    errors = tuple(trace.get("errors", ()))
+    last = tries[-1] if tries else None
+    return Opened(
+        letter=item,
+        journey=whole,
+        original=_body(db, whole.body_id),
+        sent=_body(db, sent),
+        edited=_body(db, edited),
+        step=trace.get("step", ""),
+        kind=last.kind if last else "",
+        code=last.code if last else str(errors[0].get("code", "")) if errors else "",
+        place=last.place if last else str(errors[0].get("place", "")) if errors else "",
+        errors=errors,
+        attempts=tries,
+        values=dict(read_params(params)[0]),
+        suggestion=suggest(item, last.kind if last else ""),
+    )
+
+
+def _body(db: sqlite3.Connection, number: int | None) -> LetterBody | None:
+    if number is None:
+        return None
+    row = db.execute("SELECT id, data, file, size, media FROM body WHERE id = ?", (number,)).fetchone()
+    return None if row is None else LetterBody(*row)
+
+
+def suggest(item: Letter, kind: str) -> str:
+    """The command that most likely comes next."""
+    if item.kind == "message":
+        box = "quarantine" if item.state == "quarantined" else "parked" if item.state == "unmatched" else "dead"
+        return f"esb {box} edit {item.id}" if box == "quarantine" else f"esb {box} release {item.id}"
+    box = "dead" if item.state == "dead" else "parked"
+    match kind:
+        case "permanent":
+            return f"esb {box} edit {item.id}"
+        case "auth" | "transient" | "throttled":
+            return f"esb probe {item.target}"
+        case "fault":
+            return f"esb plugin check, then esb {box} release {item.id}"
+        case _:
+            return f"esb {box} release {item.id}"

@@ -1,54 +1,99 @@
-"""What is under way, in a memory-mapped ring without fsync: after a SIGKILL the page cache still knows it (R15)."""
+"""What is under way, in memory that outlives the process: a mapped file without fsync (R15).
+
+A SIGKILL or an OOM kill leaves it in the page cache, so that the next start knows what the bus was doing when it died.
+The ids of what is under way stand in slots; the head keeps the last row numbers that were committed, which tell a
+store that lost its newest transactions.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
-SLOTS = 4096
-_SLOT = struct.Struct("<BQ")
-_KINDS = {"delivery": 1, "claim": 2, "body": 3}
-_NAMES = {number: name for name, number in _KINDS.items()}
-POISON = 3
-"""Crashes with the same thing under way after which it is put aside."""
+_HEAD = struct.Struct("<8sqq8x")
+_SLOT = struct.Struct("<B7x16s8x")
+_MAGIC = b"esbring1"
+SLOTS = 8192
+"""Things under way at once that are remembered; more than that are not (they cost a repeat count, never a message)."""
+KINDS = ("", "delivery", "claim", "body")
+_NUMBER = {name: number for number, name in enumerate(KINDS)}
+_EMPTY = b"\0" * _SLOT.size
+
+Under = tuple[str, str]
+
+
+def mark_of(key: int | str | bytes) -> bytes:
+    """The 16 bytes that stand for an id: a row number itself, of anything else a hash."""
+    if isinstance(key, int):
+        return key.to_bytes(16, "little")
+    data = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 class Inflight:
-    """A slot a thing: entered before it is tried, left afterwards. Costs under a microsecond."""
+    """The ring. `left_over` is what stood in it when it was opened, as (kind, mark)."""
 
     def __init__(self, path: Path) -> None:
-        size = SLOTS * _SLOT.size
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        size = _HEAD.size + SLOTS * _SLOT.size
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, size)
-            self._map = mmap.mmap(descriptor, size)
+            known = os.fstat(file).st_size == size
+            os.ftruncate(file, 0 if not known else size)
+            os.ftruncate(file, size)
+            self._map = mmap.mmap(file, size)
         finally:
-            os.close(descriptor)
-        self.left_over = tuple(self._read())
-        self._map[:] = bytes(size)
-        self._free = list(range(SLOTS))
+            os.close(file)
+        self.left_over: list[tuple[str, bytes]] = []
+        self.committed = (0, 0)
+        magic, *numbers = _HEAD.unpack_from(self._map, 0)
+        if known and magic == _MAGIC:
+            self.committed = (numbers[0], numbers[1])
+            self.left_over = self._read()
+        self._free: list[int] = []
 
-    def _read(self) -> Iterator[tuple[str, int]]:
-        for slot in range(SLOTS):
-            kind, number = _SLOT.unpack_from(self._map, slot * _SLOT.size)
-            if kind in _NAMES:
-                yield _NAMES[kind], number
+    def begin(self) -> None:
+        """What was left over has been counted on disk: from here on the slots are for what begins now."""
+        self._map[_HEAD.size :] = bytes(SLOTS * _SLOT.size)
+        self._free = [_HEAD.size + number * _SLOT.size for number in range(SLOTS - 1, -1, -1)]
 
-    def enter(self, kind: str, number: int) -> int:
-        """Notes that this is tried now; gives the slot for `leave` (-1 when the ring is full: not noted)."""
+    def _read(self) -> list[tuple[str, bytes]]:
+        found = []
+        for number in range(SLOTS):
+            kind, mark = _SLOT.unpack_from(self._map, _HEAD.size + number * _SLOT.size)
+            if 0 < kind < len(KINDS):
+                found.append((KINDS[kind], mark))
+        return found
+
+    def enter(self, kind: str, key: int | str | bytes) -> int:
+        """Something begins; gives the slot to `leave`. A microsecond, no system call."""
         if not self._free:
-            return -1
+            return 0
         slot = self._free.pop()
-        _SLOT.pack_into(self._map, slot * _SLOT.size, _KINDS[kind], number)
+        _SLOT.pack_into(self._map, slot, _NUMBER[kind], mark_of(key))
         return slot
 
     def leave(self, slot: int) -> None:
-        if slot >= 0:
-            _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0)
+        """It has ended, well or not."""
+        if slot:
+            self._map[slot : slot + _SLOT.size] = _EMPTY
             self._free.append(slot)
 
+    def commit(self, message: int, delivery: int) -> None:
+        """These rows are on disk now."""
+        known = self.committed
+        if message > known[0] or delivery > known[1]:
+            self.committed = (max(message, known[0]), max(delivery, known[1]))
+            _HEAD.pack_into(self._map, 0, _MAGIC, *self.committed)
+
     def close(self) -> None:
+        """A clean end: nothing is under way."""
+        self._map[_HEAD.size :] = bytes(SLOTS * _SLOT.size)
         self._map.close()
+
+
+def row_of(mark: bytes) -> int:
+    """The row number that a delivery's mark stands for."""
+    return int.from_bytes(mark, "little")

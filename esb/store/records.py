@@ -27,8 +27,8 @@ class NewBody(Struct, frozen=True, kw_only=True):
 
 
 class NewDelivery(Struct, frozen=True, kw_only=True):
-    """One delivery of a planned message. `body` None shares the message's own body. `params` holds the values of the
-    target's `{CEL}` options and, where they differ from the message's, its headers. Times are seconds since the epoch."""
+    """One delivery of a planned message. `body` None shares the message's own body. `values` are those of the target's
+    `{CEL}` options; `headers` are set where they differ from the message's. Times are seconds since the epoch."""
 
     target: str
     nr: int = 1
@@ -114,6 +114,7 @@ class StoredDelivery(Struct, kw_only=True):
     body_id: int = 0
     body_file: str | None = None
     alone: bool = False  # the only delivery of an open message: settling it closes the message
+    since: float = 0.0  # when a person released it: its age and attempts count from there; 0: from its acceptance
 
     @property
     def id(self) -> str:
@@ -232,12 +233,3 @@ class Progress(Struct, frozen=True, kw_only=True):
     state: MessageState = "open"
     reason: str = ""
     trace: bytes | None = None
-
-
-class Figure(Struct, frozen=True):
-    """One row of a recount: `book` is "messages" or "deliveries"."""
-
-    book: str
-    name: str
-    entry: str
-    n: int

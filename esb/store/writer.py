@@ -1,243 +1,401 @@
-"""The one writing connection and its task: whatever arrives while a commit runs is the next batch. No timer."""
+"""The writing connection and the one task that owns it: group commit without a timer.
+
+Whatever arrives while one transaction is being fsynced is the next one. A whole transaction is one hop into the
+connection's thread, so that no cancelled caller can leave it half done.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-import aiosqlite
-from msgspec import Struct
+from typing import Any, Generic, TypeVar
 
 from esb.clock import Clock
-from esb.errors import Busy, EsbError, OutcomeUnknown, StoreError, StoreFull
-from esb.store.opening import dress, release_reserve
-from esb.store.outbox import Batch, Numbers
-from esb.store.records import Acceptance, Settled, Settlement
-from esb.store.retention import tidy
+from esb.errors import Busy, EsbError, MessageError, OutcomeUnknown, StoreCorrupt, StoreError, StoreFull
+from esb.store import ledger, outbox
+from esb.store.connection import Connection
+from esb.store.opening import as_store_error, primary
+from esb.store.outbox import Raced
+from esb.store.records import Settled, Settlement, Stored, StoredDelivery
+from esb.store.rows import Draft
+from esb.store.space import Space
+from esb.store.work import Work
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MOST = 1000
-"""Operations of one transaction at most."""
-BUSY_FOR = 60.0
-"""Seconds that another program may hold the file before senders are told to wait."""
+"""Messages (and outcomes) of one transaction at most."""
+MOST_BYTES = 16_000_000
+"""Bytes of one transaction's bodies, about."""
+BUSY_FOR = 10.0
+"""Seconds that a locked file is waited for before senders are refused."""
 
-
-class Operation(Struct):
-    """Something to commit, and who waits for it. `work` is an Acceptance, a Settlement or a function of the batch."""
-
-    work: Acceptance | Settlement | Callable[[Batch], Any]
-    future: asyncio.Future[Any]
+Plain = tuple[StoredDelivery, "asyncio.Future[Settled]"]
+Other = tuple[Settlement, "asyncio.Future[Settled]"]
 
 
 class CommitUnknown(Exception):
     """COMMIT raised: what was in the transaction may or may not be on disk (R4)."""
 
+    def __init__(self, cause: sqlite3.Error) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Job(Generic[T]):
+    """Anything else that is written: a function of one transaction of its own; `apart`: of the bare connection."""
+
+    __slots__ = ("apart", "call", "future")
+
+    def __init__(self, call: Callable[..., T], future: asyncio.Future[T], *, apart: bool = False) -> None:
+        self.call = call
+        self.future = future
+        self.apart = apart
+
+
+class Batch:
+    """What one transaction commits: acceptances, and outcomes (the plain ones apart)."""
+
+    __slots__ = ("careful", "drafts", "others", "plain")
+
+    def __init__(self, drafts: list[Draft], plain: list[Plain], others: list[Other], *, careful: bool = False) -> None:
+        self.drafts = drafts
+        self.plain = plain
+        self.others = others
+        self.careful = careful
+
+    def __len__(self) -> int:
+        return len(self.drafts) + len(self.plain) + len(self.others)
+
+    def single(self) -> list[Batch]:
+        """Each member alone, outcomes first: nothing may stand in their way."""
+        others = [*((Settlement(delivery=row, state="delivered"), future) for row, future in self.plain), *self.others]
+        return [
+            *(Batch([], [], [item], careful=True) for item in others),
+            *(Batch([item], [], [], careful=True) for item in self.drafts),
+        ]
+
 
 class Writer:
-    """Opens the connection, runs until closed, and commits what is submitted in order."""
+    """Opened by `store.open_store`; runs until it is closed and everything submitted is on disk or refused.
 
-    def __init__(self, file: Path, clock: Clock, *, durable: bool) -> None:
-        self._file = file
+    `after` hears of each transaction that is on disk, on the loop, before those who wait for it.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, space: Space, node: str) -> None:
+        self.refusing: StoreError | None = None
+        self.after: Callable[[Work], None] = lambda work: None
+        self._connection = connection
         self._clock = clock
-        self._durable = durable
-        self._waiting: deque[Operation] = deque()
-        self._wake = asyncio.Event()
+        self._space = space
+        self._node = node
+        self._drafts: deque[Draft] = deque()
+        self._plain: list[Plain] = []
+        self._others: list[Other] = []
+        self._jobs: list[Job[Any]] = []
+        self._idle: asyncio.Future[None] | None = None
         self._closing = False
-        self._db: aiosqlite.Connection | None = None
-        self._numbers: Numbers | None = None
-        self.refusing: str = ""
+        self._loop = asyncio.get_running_loop()
 
-    async def open(self) -> None:
-        self._db = await aiosqlite.connect(self._file, isolation_level=None, timeout=5.0)
-        await self._call(self._dress)
+    def add_draft(self, item: Draft) -> None:
+        """Queues an acceptance; its future hears when it is on disk."""
+        self._drafts.append(item)
+        if self._idle is not None:
+            self._wake()
 
-    def _dress(self, db: sqlite3.Connection) -> None:
-        dress(db, durable=self._durable)
-        self._numbers = Numbers(db)
+    def add_settlement(self, item: Settlement) -> asyncio.Future[Settled]:
+        """Queues an outcome."""
+        future: asyncio.Future[Settled] = self._loop.create_future()
+        if self._closing:
+            future.set_exception(StoreError("the store is closed"))
+        elif outbox.is_plain(item):
+            self._plain.append((item.delivery, future))
+        else:
+            self._others.append((item, future))
+        if self._idle is not None:
+            self._wake()
+        return future
 
-    async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """One hop into the connection's thread for a whole transaction (aiosqlite offers one for each statement)."""
-        assert self._db is not None
-        return await self._db._execute(function, self._db._conn, *arguments)  # type: ignore[no-untyped-call]
+    def add_job(self, call: Callable[[Work], T]) -> asyncio.Future[T]:
+        """Queues a function of a transaction of its own; its future gives what it returned, when that is on disk."""
+        return self._add(call, apart=False)
 
-    def submit(self, work: Acceptance | Settlement | Callable[[Batch], Any]) -> asyncio.Future[Any]:
-        """Queues one operation; its future is resolved when it is on disk, and only then."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    def apart(self, call: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Queues a function of the connection outside any transaction: what SQLite does only there."""
+        return self._add(call, apart=True)
+
+    def _add(self, call: Callable[..., T], *, apart: bool) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
         if self._closing:
             future.set_exception(StoreError("the store is closed"))
             return future
-        self._waiting.append(Operation(work, future))
-        self._wake.set()
+        self._jobs.append(Job(call, future, apart=apart))
+        self._wake()
         return future
 
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
     @property
-    def idle(self) -> bool:
-        return not self._waiting
+    def closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        """Takes nothing new; `run` ends when all is written."""
+        self._closing = True
+        self._wake()
 
     async def run(self) -> None:
-        """Commits batches until `close`. Nothing outside this task touches the connection."""
-        while not (self._closing and not self._waiting):
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            if self._waiting[0].work is _tidy:
-                operation = self._waiting.popleft()
-                await self._call(tidy)
-                _resolve(operation.future, None)
-                continue
-            await self._commit(self._next_batch())
-
-    def _next_batch(self) -> list[Operation]:
-        batch: list[Operation] = []
-        while self._waiting and len(batch) < MOST and self._waiting[0].work is not _tidy:
-            batch.append(self._waiting.popleft())
-        return batch
-
-    async def tidy(self) -> None:
-        """Housekeeping between two transactions: the writer's own task does it."""
-        await self.submit(_tidy)
-
-    async def close(self) -> None:
-        """Nothing more is taken; what was submitted is committed first."""
-        self._closing = True
-        self._wake.set()
-
-    async def shut(self) -> None:
-        if self._db is not None:
-            await self._db.close()
-
-    async def _commit(self, batch: list[Operation]) -> None:
+        """Nothing outside this task touches the connection."""
         try:
-            outcomes = await self._patiently(batch)
-        except CommitUnknown as error:
-            await self._after_unknown(batch, error)
-        except sqlite3.Error as error:
-            await self._one_by_one(batch, error)
-        else:
-            for operation, outcome in zip(batch, outcomes, strict=True):
-                _resolve(operation.future, outcome)
+            while True:
+                if not (self._drafts or self._plain or self._others or self._jobs):
+                    if self._closing:
+                        return
+                    self._idle = self._loop.create_future()
+                    await self._idle
+                    self._idle = None
+                    continue
+                batch = self._next()
+                if len(batch):
+                    await self._commit(batch)
+                jobs, self._jobs = self._jobs, []
+                for job in jobs:
+                    await self._do(job)
+        finally:
+            self._closing = True
+            self._abandon()
 
-    async def _patiently(self, batch: list[Operation]) -> list[Any]:
-        """The transaction; tried again while another program holds the file."""
-        waited, pause = 0.0, 0.05
+    def _abandon(self) -> None:
+        """The task was ended from outside: whoever still waits hears it."""
+        error = StoreError("the store was closed before this was written")
+        self._refuse_all(Batch(list(self._drafts), self._plain, self._others), error)
+        for job in self._jobs:
+            _resolve(job.future, error)
+
+    def _next(self) -> Batch:
+        """What has arrived, up to a transaction's size. Acceptances whose sender is gone already are left out."""
+        drafts: list[Draft] = []
+        size = 0
+        while self._drafts and len(drafts) < MOST and size < MOST_BYTES:
+            item = self._drafts.popleft()
+            if item.future is None or not item.future.cancelled():
+                drafts.append(item)
+                size += sum(row[2] for row in item.bodies)
+        plain, self._plain = self._plain[:MOST], self._plain[MOST:]
+        others, self._others = self._others[:MOST], self._others[MOST:]
+        return Batch(drafts, plain, others)
+
+    async def _commit(self, batch: Batch) -> None:
+        """One transaction. What fails as a whole is done again one by one, so that only the guilty is refused (R4)."""
+        batch = self._without_refused(batch)
+        if not len(batch):
+            return
+        try:
+            work, settled = await self._patiently(self._transact, batch)
+        except CommitUnknown as unknown:
+            await self._after_unknown(batch, unknown)
+        except Raced:
+            await self._one_by_one(batch)
+        except sqlite3.Error as error:
+            await self._failed(batch, error)
+        except Exception as error:
+            await self._unstorable(batch, error)
+        else:
+            self._committed(batch, work, settled)
+
+    def _without_refused(self, batch: Batch) -> Batch:
+        """Acceptances are refused while the disk is full or the file is damaged; outcomes are always tried."""
+        refusal = self.refusing or self._space.refusal()
+        if refusal is None or not batch.drafts:
+            return batch
+        for item in batch.drafts:
+            _resolve(item.future, refusal)
+        return Batch([], batch.plain, batch.others, careful=batch.careful)
+
+    def _transact(self, work: Work, batch: Batch) -> list[Settled]:
+        """In the connection's thread, between BEGIN and COMMIT."""
+        settled = outbox.settle_plain(work, [row for row, _ in batch.plain]) if batch.plain else []
+        if batch.others:
+            settled += [outbox.settle(work, item) for item, _ in batch.others]
+        if batch.drafts:
+            if batch.careful and ledger.resolve_repeat(work.db, batch.drafts[0], work.now):
+                return settled
+            outbox.accept(work, batch.drafts)
+        return settled
+
+    def _committed(self, batch: Batch, work: Work, settled: Sequence[Settled]) -> None:
+        self.after(work)
+        for item in batch.drafts:
+            _resolve(item.future, item.outcome)
+        for (_, future), outcome in zip((*batch.plain, *batch.others), settled, strict=True):
+            if not future.done():
+                future.set_result(outcome)
+
+    async def _patiently(self, call: Callable[..., T], *arguments: Any) -> tuple[Work, T]:
+        """The transaction; tried again, with jitter and without holding the loop, while another program has the file
+        locked."""
+        began = self._loop.time()
+        pause = 0.01
         while True:
             try:
-                return list(await self._call(self._transact, batch))
+                return await self._connection.hop(self._in_transaction, call, *arguments)
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) and "busy" not in str(error):
+                if primary(error) != sqlite3.SQLITE_BUSY or self._loop.time() - began > BUSY_FOR:
                     raise
-                if waited >= BUSY_FOR:
-                    raise
-                log.warning("the store is locked by another program")
-                waited += 5.0 + pause
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 1.0)
+            log.warning("the store is locked by another program: waiting")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 0.5)
 
-    def _transact(self, db: sqlite3.Connection, batch: Sequence[Operation]) -> list[Any]:
-        """BEGIN IMMEDIATE to COMMIT, in the connection's thread. An operation's own refusal is its outcome."""
-        assert self._numbers is not None
-        before = (self._numbers.body, self._numbers.message, self._numbers.delivery)
+    def _in_transaction(self, db: sqlite3.Connection, call: Callable[..., T], *arguments: Any) -> tuple[Work, T]:
+        """BEGIN IMMEDIATE to COMMIT, in the connection's thread."""
         db.execute("BEGIN IMMEDIATE")
         try:
-            work = Batch(db, self._numbers, self._clock.now())
-            outcomes = _apply(work, [operation.work for operation in batch])
-            work.finish()
+            work = Work(db, self._connection.numbers, self._clock.now(), self._node)
+            made = call(work, *arguments)
+            work.entries.write(db)
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            self._numbers.body, self._numbers.message, self._numbers.delivery = before
             raise
         try:
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise CommitUnknown(str(error)) from error
-        return outcomes
+            raise CommitUnknown(error) from error
+        return work, made
 
-    async def _one_by_one(self, batch: list[Operation], error: sqlite3.Error) -> None:
-        """R4: the batch failed as a whole; each alone, so that only the guilty is refused."""
-        if len(batch) == 1:
-            await self._alone(batch[0], error)
-            return
-        for operation in batch:
-            await self._commit([operation])
+    async def _one_by_one(self, batch: Batch) -> None:
+        for single in batch.single():
+            await self._commit(single)
 
-    async def _alone(self, operation: Operation, error: sqlite3.Error) -> None:
-        if "full" in str(error) and release_reserve(self._file.parent):
-            log.critical("the disk is full: the reserve is given back; nothing is accepted until there is space again")
-            if not isinstance(operation.work, Acceptance):
-                await self._commit([operation])
+    async def _failed(self, batch: Batch, error: sqlite3.Error) -> None:
+        """Nothing of the batch is on disk."""
+        kind = primary(error)
+        if kind == sqlite3.SQLITE_FULL:
+            if self._space.filled():
+                await self._commit(batch)
                 return
-        _resolve(operation.future, _as_store_error(error))
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            if "malformed" in str(error) or "not a database" in str(error):
-                self.refusing = f"the store is damaged: {error}"
-
-    async def _after_unknown(self, batch: list[Operation], error: CommitUnknown) -> None:
-        """The connection is not used again; rows are looked up by uid on a new one, and nobody hears a false yes."""
-        log.critical("a commit failed (%s): the connection is opened anew", error)
-        try:
-            await self.shut()
-            await self.open()
-        except (sqlite3.Error, OSError) as reopened:
-            self.refusing = f"the store cannot be opened again: {reopened}"
-            log.critical("%s", self.refusing)
-            for operation in batch:
-                _resolve(operation.future, OutcomeUnknown(f"the commit failed: {error}"))
+        elif kind == sqlite3.SQLITE_IOERR:
+            # A failed fsync or read says nothing about what the next one would: this connection is not used again.
+            await self._reopen(error)
+        elif kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            self.refuse(StoreCorrupt(f"the store is damaged ({error}); it is kept as it is"))
+        elif kind == sqlite3.SQLITE_BUSY:
+            self._still_busy(batch)
             return
-        for operation in batch:
-            _resolve(operation.future, OutcomeUnknown(f"the commit failed: {error}; a repeat is recognised by its key"))
+        elif len(batch) > 1 or not batch.careful:
+            await self._one_by_one(batch)
+            return
+        self._refuse_all(batch, as_store_error(error))
 
+    def _still_busy(self, batch: Batch) -> None:
+        """Senders hear it; outcomes wait on, unless the house is being closed."""
+        busy = Busy("the store is locked by another program")
+        if self._closing:
+            self._refuse_all(batch, busy)
+            return
+        for item in batch.drafts:
+            _resolve(item.future, busy)
+        self._plain[:0] = batch.plain
+        self._others[:0] = batch.others
 
-def _apply(work: Batch, items: Sequence[Acceptance | Settlement | Callable[[Batch], Any]]) -> list[Any]:
-    """Each item's outcome, in order: settlements of the batch in bulk."""
-    outcomes: list[Any] = []
-    settlements = [item for item in items if isinstance(item, Settlement)]
-    settled = iter(work.settle_all(settlements)) if settlements else iter(())
-    for item in items:
-        if isinstance(item, Settlement):
-            outcomes.append(next(settled) or _DONE)
-        elif isinstance(item, Acceptance):
-            outcomes.append(_refusable(work.accept, item))
+    async def _unstorable(self, batch: Batch, error: Exception) -> None:
+        """Something that SQLite cannot take: a lone surrogate in a header, a number over 64 bits."""
+        if len(batch) > 1 or not batch.careful:
+            await self._one_by_one(batch)
+            return
+        log.error("a member of a batch cannot be stored", exc_info=error)
+        refusal = MessageError(f"cannot be stored: {error}", code="M286")
+        self._refuse_all(batch, error if isinstance(error, EsbError) else refusal)
+
+    def _refuse_all(self, batch: Batch, error: EsbError) -> None:
+        for item in batch.drafts:
+            _resolve(item.future, error)
+        for _, future in (*batch.plain, *batch.others):
+            _resolve(future, error)
+
+    def refuse(self, error: StoreError) -> None:
+        """From now on nothing is accepted."""
+        if self.refusing is None:
+            log.critical("nothing is accepted any more: %s", error)
+            self.refusing = error
+
+    async def _reopen(self, error: sqlite3.Error) -> bool:
+        log.critical("the store's connection failed (%s): it is opened anew", error)
+        try:
+            await self._connection.reopen()
+        except (sqlite3.Error, StoreError, OSError) as again:
+            self.refuse(StoreError(f"the store cannot be opened again after {error}: {again}"))
+            return False
+        return True
+
+    async def _after_unknown(self, batch: Batch, unknown: CommitUnknown) -> None:
+        """R4: the connection is not used again; what is found by its uid on a new one is stored, and nobody hears a
+        false yes. Outcomes are settled again: settling twice changes nothing."""
+        full = primary(unknown.cause) == sqlite3.SQLITE_FULL and self._space.filled()
+        if not await self._reopen(unknown.cause):
+            self._refuse_all(batch, OutcomeUnknown(f"the commit failed: {unknown}"))
+            return
+        try:
+            found = await self._connection.hop(_look_up, batch.drafts)
+        except sqlite3.Error as error:
+            self._refuse_all(batch, OutcomeUnknown(f"the commit failed: {unknown}; nor can the store be read: {error}"))
+            return
+        lost: StoreError = OutcomeUnknown(f"the commit failed: {unknown}")
+        if full:
+            lost = StoreFull("the disk is full")
+        for item, stored in zip(batch.drafts, found, strict=True):
+            _resolve(item.future, item.outcome if stored else lost)
+        if batch.careful:
+            self._refuse_all(Batch([], batch.plain, batch.others), lost)
         else:
-            work.flush()
-            outcomes.append(_refusable(item, work))
-    return outcomes
+            await self._one_by_one(Batch([], batch.plain, batch.others))
+
+    async def _do(self, job: Job[Any]) -> None:
+        """A job's own transaction; its errors are its caller's."""
+        try:
+            if job.apart:
+                _resolve(job.future, await self._connection.hop(job.call))
+                return
+            work, made = await self._patiently(job.call)
+        except CommitUnknown as unknown:
+            await self._reopen(unknown.cause)
+            _resolve(job.future, OutcomeUnknown(f"the commit failed: {unknown}"))
+        except sqlite3.Error as error:
+            if primary(error) == sqlite3.SQLITE_FULL and self._space.filled():
+                await self._do(job)
+                return
+            if primary(error) == sqlite3.SQLITE_IOERR:
+                await self._reopen(error)
+            _resolve(job.future, as_store_error(error))
+        except Exception as error:
+            _resolve(job.future, error)
+        else:
+            self.after(work)
+            if not job.future.done():
+                job.future.set_result(made)
 
 
-_DONE = Settled(state="done")
+def _look_up(db: sqlite3.Connection, drafts: Sequence[Draft]) -> list[bool]:
+    """Which of these messages are on disk."""
+    return [
+        item.acceptance is not None
+        and isinstance(item.outcome, Stored)
+        and db.execute("SELECT 1 FROM message WHERE uid = ?", (item.outcome.uid,)).fetchone() is not None
+        for item in drafts
+    ]
 
 
-def _tidy(work: Batch) -> None:
-    """A mark in the queue: never called, see `Writer.run`."""
-
-
-def _refusable(call: Callable[[Any], Any], argument: Any) -> Any:
-    try:
-        return call(argument)
-    except EsbError as error:
-        return error
-
-
-def _resolve(future: asyncio.Future[Any], outcome: Any) -> None:
-    if future.done():
+def _resolve(future: asyncio.Future[Any] | None, outcome: Any) -> None:
+    if future is None or future.done():
         return
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, BaseException):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
-
-
-def _as_store_error(error: sqlite3.Error) -> EsbError:
-    text = str(error)
-    if "full" in text:
-        return StoreFull("the disk is full")
-    if "locked" in text or "busy" in text:
-        return Busy("the store is locked by another program")
-    return StoreError(f"the store said: {text}")

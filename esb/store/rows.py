@@ -1,0 +1,240 @@
+"""Messages as rows: what one acceptance will write, put together before its transaction begins."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from esb.store.account import MADE, Entry, hour_of
+from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
+
+Row = tuple[Any, ...]
+
+pack = msgspec.msgpack.Encoder(enc_hook=str).encode
+_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_texts = msgspec.msgpack.Decoder(dict[str, str]).decode
+_params = msgspec.msgpack.Decoder(tuple[dict[str, str], dict[str, str] | None, str | None]).decode
+
+WORST = {"superseded": 1, "dropped": 2, "delivered": 3, "expired": 4, "dead": 5}
+"""How grave the end of a delivery is. The gravest of a message's deliveries names the message's own end."""
+CLOSES = ("done", "superseded", "dropped", "done", "expired", "dead")
+"""The end of a message whose gravest delivery is so grave."""
+
+HELD = ("quarantined", "unmatched", "dead")
+"""Messages that wait for a person when they ended so."""
+
+
+class Numbers:
+    """The last row numbers given out: rows know theirs before they are written, so that they go in in bulk."""
+
+    __slots__ = ("body", "delivery", "message")
+
+    def __init__(self, body: int = 0, message: int = 0, delivery: int = 0) -> None:
+        self.body = body
+        self.message = message
+        self.delivery = delivery
+
+    def next_body(self) -> int:
+        """A number for a body that is written as a file before its row."""
+        self.body += 1
+        return self.body
+
+
+class Draft:
+    """All rows of one acceptance (or of one chunk of parts) and what it answers when they are on disk."""
+
+    __slots__ = (
+        "acceptance", "bodies", "deliveries", "entries", "files", "future", "keyed", "messages", "ordered", "outcome",
+        "rows", "waits",
+    )  # fmt: skip
+
+    def __init__(self, acceptance: Acceptance | None, future: asyncio.Future[Stored] | None) -> None:
+        self.acceptance = acceptance
+        self.future = future
+        self.outcome: Stored | Exception | None = None
+        self.bodies: list[Row] = []
+        self.messages: list[Row] = []
+        self.deliveries: list[Row] = []
+        self.rows: list[StoredDelivery] = []
+        self.entries: list[Entry] = []
+        self.waits: list[tuple[str, int]] = []
+        self.keyed: list[tuple[str, str, int]] = []
+        self.files: list[str] = []
+        self.ordered = False
+
+
+def draft(acceptance: Acceptance, numbers: Numbers, now: float, future: asyncio.Future[Stored]) -> Draft:
+    """The rows of an acceptance."""
+    made = Draft(acceptance, future)
+    message = acceptance.message
+    row, state = add_message(made, message, numbers, now, sha256=acceptance.payload)
+    made.outcome = Stored(uid=message.uid, state=state, message=row, deliveries=made.rows)
+    return made
+
+
+def add_message(
+    to: Draft,
+    new: NewMessage,
+    numbers: Numbers,
+    now: float,
+    *,
+    sha256: bytes = b"",
+    parent: int | None = None,
+    root: int | None = None,
+) -> tuple[int, str]:
+    """The rows of one message and of those it hands to other routes; gives its row and state."""
+    numbers.message += 1
+    row = numbers.message
+    body = add_body(to, new.body, numbers, sha256)
+    left, worst = 1 if new.stage else 0, 0
+    if new.deliveries:
+        waiting, worst = add_deliveries(to, new, new.deliveries, row, body, new.body, numbers, now)
+        left += waiting
+    state: str = new.state
+    if state == "open" and not left:
+        state = CLOSES[worst]
+    hour = hour_of(new.accepted_at)
+    to.entries.append(("messages", new.route, hour, MADE[new.made]))
+    closed = None
+    if state != "open":
+        to.entries.append(("messages", new.route, hour, state))
+        closed = now
+    to.messages.append(
+        (
+            row, new.uid, new.made, parent, new.part, 1 if new.last else 0, root, new.caller, new.route,
+            new.table_hash, new.accepted_at, new.stage, state, new.reason, left, worst, body,
+            pack(new.headers) if new.headers else None, pack(new.source) if new.source else None,
+            pack(new.keys) if new.keys else None, new.trace or None, new.expires,
+            fingerprint(new.reason) if state in HELD else None, closed,
+        )
+    )  # fmt: skip
+    if new.keys:
+        to.keyed.extend((value, name, row) for name, value in new.keys.items())
+    for made in new.made_messages:
+        add_message(to, made, numbers, now, parent=row, root=root or row)
+    return row, state
+
+
+def add_body(to: Draft, body: NewBody, numbers: Numbers, sha256: bytes = b"") -> int:
+    """The row of a body; a file's row has the number that names the file (R7)."""
+    if body.file is not None:
+        number = int(body.file)
+        to.files.append(body.file)
+    else:
+        numbers.body += 1
+        number = numbers.body
+    to.bodies.append((number, body.sha256 or sha256 or None, body.size, body.media, body.data, body.file))
+    return number
+
+
+def add_deliveries(
+    to: Draft,
+    message: Any,
+    deliveries: Sequence[NewDelivery],
+    row: int,
+    body: int,
+    shared: NewBody,
+    numbers: Numbers,
+    now: float,
+) -> tuple[int, int]:
+    """The rows of a message's deliveries; gives how many of them wait, and the gravest end of the others."""
+    waiting = worst = 0
+    hour = hour_of(message.accepted_at)
+    known: dict[int, int] = {}
+    alone = len(deliveries) == 1 and not message.stage
+    for new in deliveries:
+        numbers.delivery += 1
+        number = numbers.delivery
+        own = shared if new.body is None else new.body
+        place = body if new.body is None else known.get(id(own), 0)
+        if not place:
+            place = known[id(own)] = add_body(to, own, numbers)
+        to.entries.append(("deliveries", new.target, hour, "planned"))
+        due: float | None = None
+        if new.state in WORST:
+            to.entries.append(("deliveries", new.target, hour, new.state))
+            worst = max(worst, WORST[new.state])
+        else:
+            waiting += 1
+            to.waits.append((new.target, own.size))
+            due = new.due if new.state == "due" else None
+        if new.order_key is not None:
+            to.ordered = True
+        to.deliveries.append(
+            (
+                number, row, new.target, new.nr, new.state, due, new.order_key, None, None, place, own.size,
+                _pack_params(new, own.media), new.expires, new.reason,
+                None if new.state != "parked" else fingerprint(new.reason), None if new.state not in WORST else now,
+            )
+        )  # fmt: skip
+        if due is not None and due <= now:
+            to.rows.append(_due(number, row, message, new, own, place, alone))
+    return waiting, worst
+
+
+def _due(
+    number: int, row: int, message: Any, new: NewDelivery, body: NewBody, body_id: int, alone: bool
+) -> StoredDelivery:
+    """A fresh delivery as its lane sees it, bytes included."""
+    return StoredDelivery(
+        row=number,
+        message=row,
+        uid=message.uid,
+        route=message.route,
+        target=new.target,
+        nr=new.nr,
+        round=0,
+        made=message.made,
+        accepted_at=message.accepted_at,
+        due=new.due,
+        order_key=new.order_key,
+        attempts=0,
+        crashes=0,
+        maybe_sent=False,
+        expires=new.expires,
+        headers=message.headers if new.headers is None else new.headers,
+        values=new.values,
+        media=new.media or body.media,
+        size=body.size,
+        content=body.data,
+        body_id=body_id,
+        body_file=body.file,
+        alone=alone,
+    )
+
+
+def _pack_params(new: NewDelivery, media: str) -> bytes | None:
+    """The values of the target's `{CEL}` parts; headers and media type where they differ from the message's."""
+    other = new.media if new.media and new.media != media else None
+    if not new.values and new.headers is None and other is None:
+        return None
+    return pack((new.values, new.headers, other))
+
+
+def read_params(params: bytes | None) -> tuple[Mapping[str, str], Mapping[str, str] | None, str | None]:
+    """Values, headers and media type of a delivery, as far as it has its own."""
+    return ({}, None, None) if params is None else _params(params)
+
+
+def texts(packed: bytes | None) -> dict[str, str]:
+    """Headers or keys of a message."""
+    return {} if packed is None else _texts(packed)
+
+
+def values(packed: bytes | None) -> dict[str, Any]:
+    """What a message's source said, or an attempt's parameters."""
+    return {} if packed is None else _unpack(packed)
+
+
+_VARIES = re.compile(r"\"[^\"]*\"|'[^']*'|[0-9a-f]{8}-[0-9a-f-]{27}|(?<!status )(?<!\d)\d+")
+
+
+def fingerprint(reason: str, cause: str = "") -> str:
+    """What is alike in reasons that name different values: numbers (but a status), ids and what stands in quotes are
+    left out."""
+    alike = _VARIES.sub("#", reason[:300])[:100].strip()
+    return f"{cause} {alike}".strip() if cause else alike

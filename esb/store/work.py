@@ -1,0 +1,113 @@
+"""One transaction: the writing connection, the moment, and what it adds to the books."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from esb.store.account import Entries
+from esb.store.records import StoredDelivery
+from esb.store.rows import Draft, Numbers, Row, read_params, texts
+
+_BODY = "INSERT INTO body (id, sha256, size, media, data, file) VALUES (?, ?, ?, ?, ?, ?)"
+_MESSAGE = f"""INSERT INTO message (id, uid, made, parent, part, last, root, caller, route, table_hash, accepted_at,
+stage, state, reason, open, worst, body, headers, source, keys, trace, expires, fingerprint, closed_at)
+VALUES ({", ".join("?" * 24)})"""
+_DELIVERY = f"""INSERT INTO delivery (id, message, target, nr, state, due, order_key, seq, line, body, size, params,
+expires, error, fingerprint, ended_at) VALUES ({", ".join("?" * 16)})"""
+_KEYED = "INSERT OR IGNORE INTO keyed (value, name, message) VALUES (?, ?, ?)"
+_READ = """SELECT d.id, d.message, m.uid, m.route, d.target, d.nr, d.round, m.made, m.accepted_at, d.due, d.order_key,
+d.attempts, d.crashes, d.maybe_sent, d.expires, m.headers, d.params, coalesce(d.edited, d.body), b.media, d.size,
+b.data, b.file, m.open = 1 AND m.worst = 0 AND m.stage = '' AND d.line IS NULL, d.since FROM delivery d
+JOIN message m ON m.id = d.message LEFT JOIN body b ON b.id = coalesce(d.edited, d.body) WHERE d.id = ?"""
+
+
+class Work:
+    """What the functions of one transaction share. `files` are bodies that rows name now, `loose` those to unlink
+    after the commit (R7); `last` are the highest message and delivery that it wrote."""
+
+    __slots__ = ("db", "entries", "files", "last", "loose", "node", "now", "numbers")
+
+    def __init__(self, db: sqlite3.Connection, numbers: Numbers, now: float, node: str = "") -> None:
+        self.db = db
+        self.numbers = numbers
+        self.now = now
+        self.node = node
+        self.entries = Entries()
+        self.files: list[str] = []
+        self.loose: list[str] = []
+        self.last = (0, 0)
+
+    def insert(self, drafts: Sequence[Draft]) -> None:
+        """All rows of these drafts, in bulk."""
+        entries = self.entries
+        for item in drafts:
+            entries.add_all(item.entries)
+            if item.files:
+                self.files += item.files
+            for target, size in item.waits:
+                entries.wait(target, 1, size)
+        if len(drafts) == 1:
+            self._insert(drafts[0].bodies, drafts[0].messages, drafts[0].deliveries, drafts[0].keyed)
+        elif drafts:
+            self._insert(
+                [row for item in drafts for row in item.bodies],
+                [row for item in drafts for row in item.messages],
+                [row for item in drafts for row in item.deliveries],
+                [row for item in drafts for row in item.keyed],
+            )
+
+    def _insert(
+        self, bodies: list[Row], messages: list[Row], deliveries: list[Row], keyed: list[tuple[str, str, int]]
+    ) -> None:
+        self.db.executemany(_BODY, bodies)
+        message, delivery = self.last
+        if messages:
+            self.db.executemany(_MESSAGE, messages)
+            message = max(message, messages[-1][0])
+        if deliveries:
+            self.db.executemany(_DELIVERY, deliveries)
+            delivery = max(delivery, deliveries[-1][0])
+        self.last = (message, delivery)
+        if keyed:
+            self.db.executemany(_KEYED, keyed)
+
+    def read(self, numbers: Iterable[int]) -> list[StoredDelivery]:
+        """Delivery rows with their bytes, in the order asked for."""
+        return read_deliveries(self.db, numbers)
+
+
+def read_deliveries(db: sqlite3.Connection, numbers: Iterable[int]) -> list[StoredDelivery]:
+    """Delivery rows with their bytes, in the order asked for; one that is gone is left out."""
+    found = (db.execute(_READ, (number,)).fetchone() for number in numbers)
+    return [_delivery(row) for row in found if row is not None]
+
+
+def _delivery(row: Row) -> StoredDelivery:
+    values, headers, media = read_params(row[16])
+    return StoredDelivery(
+        row=row[0],
+        message=row[1],
+        uid=row[2],
+        route=row[3],
+        target=row[4],
+        nr=row[5],
+        round=row[6],
+        made=row[7],
+        accepted_at=row[8],
+        due=row[9] or 0.0,
+        order_key=row[10],
+        attempts=row[11],
+        crashes=row[12],
+        maybe_sent=bool(row[13]),
+        expires=row[14],
+        headers=texts(row[15]) if headers is None else headers,
+        values=values,
+        media=media or row[18] or "",
+        size=row[19],
+        content=row[20],
+        body_id=row[17] or 0,
+        body_file=row[21],
+        alone=bool(row[22]),
+        since=row[23] or 0.0,
+    )
