@@ -26,6 +26,9 @@ class Cases(Protocol):
 
     def matching(self, scope: Mapping[str, Any], /) -> Sequence[int]: ...
 
+    @property
+    def programs(self) -> Sequence[Any]: ...
+
 
 class Routed(Struct, frozen=True):
     """The cases that apply, by index, and those that were false because a field was missing, with its name."""
@@ -39,6 +42,7 @@ class Router:
 
     def __init__(self, cases: Cases, specs: Sequence[CaseSpec], match: str) -> None:
         self._cases = cases
+        self.programs = cases.programs
         self._all = match == "all"
         self._single = tuple(Routed((index,)) for index in range(len(specs)))
         self._none = Routed(())

@@ -38,8 +38,8 @@ class Cases:
     """Pure; a thousand constant cases cost as much as ten."""
 
     def __init__(self, programs: Sequence[Program | None]) -> None:
-        self._programs = tuple(programs)
-        self._plan = tuple(_runs(self._programs))
+        self.programs = tuple(programs)
+        self._plan = tuple(_runs(self.programs))
 
     def choose(self, scope: Mapping[str, Any]) -> Choice:
         """Raises ExpressionError with the attribute `case` when a case fails other than by a missing field."""
@@ -56,10 +56,10 @@ class Cases:
 
     def matching(self, scope: Mapping[str, Any]) -> list[int]:
         """Every true case, in order."""
-        return [at for at in range(len(self._programs)) if self._holds(at, scope, [])]
+        return [at for at in range(len(self.programs)) if self._holds(at, scope, [])]
 
     def _holds(self, at: int, scope: Mapping[str, Any], missing: list[tuple[int, MissingField]]) -> bool:
-        program = self._programs[at]
+        program = self.programs[at]
         if program is None:
             return True
         try:

@@ -1,0 +1,116 @@
+"""plan() with a voice: why a message goes where it goes. The same code as production (R20)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from msgspec import Struct, to_builtins
+
+from esb.blueprint import Blueprint, Draft, ReadyStep
+from esb.clock import Clock
+from esb.errors import Invalid, describe
+from esb.ids import new_uid
+from esb.message import Headers, Message, Scope
+from esb.pipeline import Planner, Voice
+from esb.plugins import Registry
+from esb.services import BusServices
+from esb.store.records import NewBody, NewDelivery
+from esb.table.model import Table
+
+
+class Said(Struct, frozen=True):
+    """One line of the explanation: `kind` is step, case, leaf, delivery or end."""
+
+    kind: str
+    name: str
+    text: str
+    taken: bool = False
+
+
+class Speaker(Voice):
+    """Writes down what happens."""
+
+    def __init__(self) -> None:
+        self.lines: list[Said] = []
+
+    def step(self, step: ReadyStep, before: Message, after: Sequence[Message] | BaseException | None) -> None:
+        if after is None:
+            text = "passed by: its if is false"
+        elif isinstance(after, BaseException):
+            text = f"{type(after).__name__}: {describe(after)}"
+        else:
+            text = "done" if len(after) == 1 else f"{len(after)} messages"
+        self.lines.append(Said("step", step.name, text, not isinstance(after, BaseException)))
+
+    def cases(self, blueprint: Blueprint, scope: Scope, taken: Sequence[int]) -> None:
+        for index, (case, program) in enumerate(zip(blueprint.cases, blueprint.router.programs, strict=True)):
+            chosen = index in taken
+            if program is None:
+                self.lines.append(Said("case", case.spec.name, "otherwise", chosen))
+                continue
+            trace = program.trace(scope)
+            self.lines.append(Said("case", case.spec.name, trace.error or _shown(trace.value), chosen))
+            for leaf in trace.leaves:
+                sides = "  ".join(f"{text} = {_shown(value)}" for text, value in leaf.sides if text != _shown(value))
+                said = f"{leaf.error or _shown(leaf.value)}{'  decided' if leaf.decided else ''}"
+                self.lines.append(Said("leaf", leaf.text, f"{said}{'  (' + sides + ')' if sides else ''}", leaf.value is True))
+
+    def delivery(self, message: Message, delivery: NewDelivery) -> None:
+        size = "the original bytes" if delivery.body is None else f"{delivery.body.size} bytes"
+        order = f", order key {delivery.order_key}" if delivery.order_key is not None else ""
+        values = "".join(f", {key} = {value}" for key, value in delivery.values.items())
+        self.lines.append(Said("delivery", delivery.target, f"{size}{order}{values}", True))
+
+
+def _shown(value: Any) -> str:
+    text = to_builtins(value, enc_hook=str) if not isinstance(value, BaseException) else describe(value)
+    shown = f'"{text}"' if isinstance(text, str) else "true" if text is True else "false" if text is False else str(text)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+
+
+class Explanation(Struct, frozen=True):
+    """The lines, what it comes to, and the once-key."""
+
+    lines: tuple[Said, ...]
+    state: str
+    reason: str
+    key: str | None
+    retries: tuple[tuple[str, str], ...] = ()
+
+
+async def explain(
+    table: Table, registry: Registry, clock: Clock, route: str, body: bytes, headers: dict[str, str]
+) -> Explanation:
+    """What this route does with this message. Nothing is stored and nothing sent; raises KeyError for no such route."""
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(BusServices(table, registry, clock))
+        draft = Draft(table, services.environment, services.open, stack)
+        planners: dict[str, Planner] = {}
+        for spec in table.routes.values():
+            planners[spec.name] = Planner(await draft.route(spec), table.var, services.zone, planners.get, table.bus.name)
+        return _explained(table, planners[route], clock, body, headers)
+
+
+def _explained(table: Table, planner: Planner, clock: Clock, body: bytes, headers: dict[str, str]) -> Explanation:
+    now, speaker = clock.now(), Speaker()
+    message = Message(
+        uid=new_uid(now), route=planner.spec.name, accepted_at=now, body=body, raw=body, headers=Headers(headers)
+    )
+    try:
+        plan = planner.plan(message, NewBody(data=body, size=len(body)), voice=speaker)
+    except Invalid as refusal:
+        return Explanation(tuple(speaker.lines), "refused", f"{refusal.status} {refusal}", None)
+    new = plan.message
+    targets = {delivery.target for delivery in new.deliveries}
+    retries = tuple((name, _policy(table, name)) for name in sorted(targets))
+    reason = f"{new.reason}; a split makes its parts later" if new.stage else new.reason
+    return Explanation(tuple(speaker.lines), new.state, reason, plan.key, retries)
+
+
+def _policy(table: Table, target: str) -> str:
+    """A retry policy in words."""
+    policy = table.retry[table.targets[target].retry].transient
+    often = "until" if policy.attempts == "forever" else f"{policy.attempts} times, at most until"
+    return f"again after {policy.first}, times {policy.factor:g} up to {policy.cap}, {often} {policy.max_age} are over"
