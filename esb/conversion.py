@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from esb.errors import EncodeError
 from esb.ports import Codec
 
-ROOT: Final = "document"
-ITEM: Final = "item"
-ROW: Final = "row"
+
+_SHAPE: Final = ("M220", "M223", "M227")
+"""The codes that say the whole tree is of the wrong shape, not that a value in it is wrong."""
 
 
 def convert(body: bytes, source: Codec, target: Codec) -> bytes:
     """The tree of one format in the other; raises DecodeError or EncodeError.
 
-    Where the formats' trees differ in shape, and the target refuses the tree as it is, the shape is the only one that
-    loses nothing: XML gets a root `document` (rows are its `row` elements, a list's items its `item` elements), CSV
-    takes the one list of flat objects there is. Between two codecs of one format the original is kept where possible.
+    Trees of different formats differ in shape: CSV is `{"rows": [...]}`, XML has one root, JSON may be anything. The
+    first shape that the target takes is written, and none of them loses a value: JSON gets a CSV's rows as a list; XML
+    gets `row` elements under the target's `root`, else under `rows`, and any other tree without a root under
+    `document`; CSV gets the one list of objects there is. Within one format the original is kept where possible.
     """
     decoded = source.decode(body)
     if source.media_type == target.media_type:
         return target.encode(decoded.tree, decoded.memory)
-    try:
-        return target.encode(decoded.tree)
-    except EncodeError as error:
-        shaped = _shaped(decoded.tree, error.code, target.media_type)
-        if shaped is None:
-            raise
-        return target.encode(shaped)
+    shapes = list(_shapes(decoded.tree, source.media_type, target.media_type))
+    for tree in shapes[:-1]:
+        try:
+            return target.encode(tree)
+        except EncodeError as error:
+            if error.code not in _SHAPE:
+                raise
+    return target.encode(shapes[-1])
 
 
-def _shaped(tree: Any, code: str, media_type: str) -> Any:
-    """The tree as the target needs it; None where there is no such thing."""
-    if media_type == "application/xml" and code == "M223":
-        return _rooted(tree)
-    if media_type.startswith("text/csv") and code in ("M220", "M227"):
-        return _rows(tree)
-    return None
+def _shapes(tree: Any, source: str, target: str) -> Iterator[Any]:
+    """The tree as the target may take it, the likeliest first."""
+    rows = tree["rows"] if source.startswith("text/csv") else None
+    if target.startswith("text/csv"):
+        yield tree
+        yield _only(tree)
+    elif target == "application/xml" and rows is not None:
+        yield {"row": rows}
+        yield {"rows": {"row": rows}}
+    elif target == "application/xml":
+        yield tree
+        yield {"document": {"item": tree} if isinstance(tree, list) else tree}
+    else:
+        yield tree if rows is None else rows
 
 
-def _rooted(tree: Any) -> dict[str, Any]:
-    if isinstance(tree, list):
-        return {ROOT: {ITEM: tree}}
-    if isinstance(tree, dict) and list(tree) == ["rows"]:
-        return {ROOT: {ROW: tree["rows"]}}
-    return {ROOT: tree}
-
-
-def _rows(tree: Any) -> list[Any] | None:
-    """The list of objects under the only keys there are; one object there is one row."""
+def _only(tree: Any) -> Any:
+    """What stands under the only keys there are."""
     while isinstance(tree, dict) and len(tree) == 1:
         tree = next(iter(tree.values()))
-    rows = tree if isinstance(tree, list) else [tree]
-    return rows if all(isinstance(row, dict) for row in rows) else None
+    return tree

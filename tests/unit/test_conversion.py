@@ -13,7 +13,7 @@ from esb.errors import EncodeError
 XML = b"<Orders><Order><id>1</id><note>a</note></Order><Order><id>2</id><note/></Order></Orders>"
 JSON = b'{"Orders":{"Order":[{"id":"1","note":"a"},{"id":"2","note":""}]}}'
 CSV = b"id,note\r\n1,a\r\n2,\r\n"
-ROWS = b'{"rows":[{"id":"1","note":"a"},{"id":"2","note":""}]}'
+ROWS = b'[{"id":"1","note":"a"},{"id":"2","note":""}]'
 
 CODECS: dict[str, Any] = {"xml": xml_codec(declaration=False), "json": json_codec(), "csv": csv_codec()}
 
@@ -25,9 +25,10 @@ CODECS: dict[str, Any] = {"xml": xml_codec(declaration=False), "json": json_code
         ("json", "xml", JSON, XML),
         ("csv", "json", CSV, ROWS),
         ("json", "csv", ROWS, CSV),
+        ("json", "csv", b'{"rows":' + ROWS + b"}", CSV),
         ("xml", "csv", XML, CSV),
         ("json", "csv", JSON, CSV),
-        ("csv", "xml", CSV, b"<document><row><id>1</id><note>a</note></row><row><id>2</id><note/></row></document>"),
+        ("csv", "xml", CSV, b"<rows><row><id>1</id><note>a</note></row><row><id>2</id><note/></row></rows>"),
         ("json", "xml", b"[1,2]", b"<document><item>1</item><item>2</item></document>"),
         ("json", "xml", b'{"a":1,"b":2}', b"<document><a>1</a><b>2</b></document>"),
         ("json", "xml", b'{"a":[1,2]}', b"<document><a>1</a><a>2</a></document>"),
@@ -46,7 +47,7 @@ def test_a_document_crosses_without_losing_a_value(source: str, target: str, bod
 def test_options_on_either_side_count() -> None:
     reader = csv_codec(delimiter=";", null="-")
     assert convert(b"a;b\n1;-\n", reader, xml_codec(root="Rows", nulls="omit", declaration=False)) == (
-        b"<Rows><rows><a>1</a></rows></Rows>"
+        b"<Rows><row><a>1</a></row></Rows>"
     )
 
 
