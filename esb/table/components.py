@@ -98,12 +98,16 @@ class Catalogue:
         for plugin in self._registry.plugins:
             if plugin.refused and (word in plugin.name.split("_") or word == plugin.name):
                 return f"the plugin {plugin.name} was left out: {plugin.refused}"
+        if kind == "step" and word in self._known["codec"]:
+            return f'write {{ read = "{word}" }} or {{ write = "{word}" }}'
         for other, names in self._known.items():
             if word in names and other != kind:
                 return f"{word} is a {other}"
-        if kind == "step" and word in self._known["codec"]:
-            return f'write {{ read = "{word}" }} or {{ write = "{word}" }}'
         return closest(word, self._known[kind])
+
+    def names(self, kind: Kind) -> list[str]:
+        """The known names of one kind, sorted."""
+        return sorted(self._known[kind])
 
     def not_yet(self, key: str, place: Place, what: str = "") -> None:
         """Notes a word of the table that this version does not have."""
@@ -113,7 +117,7 @@ class Catalogue:
     def _usable(self, component: Component[Any], place: Place) -> bool:
         """A missing extra is told with the exact line to type, before the first message."""
         for module, extra in component.needs.items():
-            if importlib.util.find_spec(module) is None:
+            if importlib.util.find_spec(module.partition(".")[0]) is None:
                 said = f'{route_of(place)}"{component.name}" needs a package that is not installed'
                 self._notes.add(place, "E204", said, f"pip install 'esb[{extra}]'", key=True)
                 return False

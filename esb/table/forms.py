@@ -1,126 +1,173 @@
-"""The short text forms of the table and their long table forms: outcomes and replies. One parser, positions inside."""
+"""The short text forms of the table and their long table forms: outcomes, replies, limits. One parser, positions
+inside."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeVar, cast
+
+from msgspec.structs import replace
 
 from esb.table.model import OutcomeSpec, Place, ReplySpec
-from esb.table.notes import Notes, route_of
-from esb.units import Duration
+from esb.table.notes import Notes, near_to, one_of, route_of
+from esb.units import Duration, Rate
 
-_REPLY: Final = re.compile(r"reply (\d{3})(?: (.+))?")
-_ANSWER: Final = re.compile(r"(\d{3}) after (stored|delivered)(?::([a-z0-9_-]+))?")
-_FROM: Final = re.compile(r"from:([a-z0-9_-]+)")
-_WORDS: Final = ("quarantine", "park", "dead", "note")
-_KINDS: Final = ("drop", "park", "dead", "reply", "quarantine")
-
-
-def outcome(value: Any, place: Place, notes: Notes, allowed: tuple[str, ...]) -> OutcomeSpec | None:
-    """`"park"`, `"reply 422 why"`, `{ drop = "why" }`, `{ reply = "422 why" }`."""
-    if isinstance(value, str):
-        return _outcome_text(value, place, notes, allowed)
-    if isinstance(value, Mapping) and len(value) == 1:
-        (kind, said), *_ = value.items()
-        if kind in _KINDS and isinstance(said, str):
-            return outcome_of(kind, said, (*place, kind), notes, allowed)
-    _refuse(place, notes, allowed)
-    return None
+T = TypeVar("T")
+BAD: Final = ("quarantine", "reply", "dead", "note")
+UNMATCHED: Final = ("park", "dead", "drop", "reply")
+CASE: Final = ("drop", "park", "dead", "reply")
+_REASONED: Final = ("drop", "park", "dead", "quarantine", "reply")
+_SHOWN: Final = {"reply": '"reply 422 why"', "drop": '{ drop = "why" }'}
+_ANSWERS: Final = 'write "202 after stored", "200 after delivered", "200 after delivered:TARGET" or "from:TARGET"'
 
 
-def _outcome_text(value: str, place: Place, notes: Notes, allowed: tuple[str, ...]) -> OutcomeSpec | None:
-    if value in _WORDS and value in allowed:
-        return OutcomeSpec(cast(Any, value))
-    found = _REPLY.fullmatch(value)
-    if found and "reply" in allowed:
-        return _reply(int(found[1]), found[2] or "", place, notes, 6)
-    if value == "drop":
-        notes.add(place, "E142", f"{route_of(place)}a drop needs its reason", '{ drop = "why" }')
+class Wrong(Exception):
+    """A form is wrong: at the character `offset` of its text, or at one `key` of its table."""
+
+    def __init__(self, code: str, said: str, hint: str = "", *, offset: int | None = None, key: str = "") -> None:
+        super().__init__(said)
+        self.code = code
+        self.said = said
+        self.hint = hint
+        self.offset = offset
+        self.key = key
+
+
+def read(parse: Callable[[], T], place: Place, notes: Notes) -> T | None:
+    """What `parse` gives; None when it is wrong, which is then noted at its place."""
+    try:
+        return parse()
+    except Wrong as wrong:
+        where = (*place, wrong.key) if wrong.key else place
+        notes.add(where, wrong.code, f"{route_of(place)}{wrong.said}", wrong.hint, offset=wrong.offset)
         return None
-    _refuse(place, notes, allowed)
-    return None
 
 
-def outcome_of(kind: str, said: str, place: Place, notes: Notes, allowed: tuple[str, ...]) -> OutcomeSpec | None:
+def outcome(value: Any, allowed: tuple[str, ...]) -> OutcomeSpec:
+    """`"park"`, `"reply 422 why"`, `{ drop = "why" }`, `{ reply = "422 why" }`; of the kinds allowed at this place."""
+    if isinstance(value, str):
+        return _outcome_text(value, allowed)
+    if isinstance(value, Mapping) and len(value) == 1:
+        kind, said = next(iter(value.items()))
+        if kind in _REASONED and isinstance(said, str):
+            return reasoned(kind, said, allowed, key=kind)
+    raise _no_outcome(allowed)
+
+
+def _outcome_text(value: str, allowed: tuple[str, ...]) -> OutcomeSpec:
+    kind, _, rest = value.partition(" ")
+    if kind not in allowed:
+        near = near_to(kind, allowed)
+        raise _no_outcome(allowed, f'did you mean "{value.replace(kind, near, 1)}"?' if near else "")
+    if kind == "reply":
+        return _refusal(rest, 6)
+    if kind == "drop" and not rest:
+        raise Wrong("E142", "a drop needs its reason", 'write { drop = "why" }')
+    if rest:
+        raise Wrong("E140", "a reason stands in the long form", f'write {{ {kind} = "{rest}" }}', offset=len(kind) + 1)
+    return OutcomeSpec(cast(Any, kind))
+
+
+def reasoned(kind: str, said: str, allowed: tuple[str, ...], *, key: str = "") -> OutcomeSpec:
     """One of drop, park, dead, reply with what is said beside it."""
     if kind not in allowed:
-        _refuse(place, notes, allowed)
-        return None
+        raise _no_outcome(allowed)
     if kind == "reply":
-        status, _, reason = said.partition(" ")
-        if not status.isdigit():
-            notes.add(place, "E141", f"{route_of(place)}a reply begins with its status", 'reply = "422 why"')
-            return None
-        return _reply(int(status), reason, place, notes, 0)
+        return _refusal(said, 0, key)
     if not said.strip():
-        notes.add(place, "E142", f"{route_of(place)}{kind} needs its reason", f'{kind} = "why"')
-        return None
-    return OutcomeSpec(cast(Any, kind), said)
+        raise Wrong("E142", f"{kind} needs its reason", f'write {kind} = "why"', key=key)
+    return OutcomeSpec(cast(Any, kind), said.strip())
 
 
-def _reply(status: int, reason: str, place: Place, notes: Notes, offset: int) -> OutcomeSpec | None:
-    if not 400 <= status <= 499:
-        notes.add(
-            place, "E141", f"{route_of(place)}a refusal is 400 to 499, not {status}", "422 is bad data", offset=offset
-        )
-        return None
-    return OutcomeSpec("reply", reason, status)
+def _refusal(said: str, offset: int, key: str = "") -> OutcomeSpec:
+    status, _, reason = said.partition(" ")
+    if not re.fullmatch(r"\d{3}", status):
+        right = 'write "reply 422 why"' if offset else 'write reply = "422 why"'
+        raise Wrong("E141", "a refusal begins with its status", right, offset=offset, key=key)
+    if not 400 <= int(status) <= 499:
+        raise Wrong("E141", f"a refusal is 400 to 499, not {status}", "422 is bad data", offset=offset, key=key)
+    return OutcomeSpec("reply", reason.strip(), int(status))
 
 
-def _refuse(place: Place, notes: Notes, allowed: tuple[str, ...]) -> None:
-    shown = [
-        '"reply 422 why"' if word == "reply" else '{ drop = "why" }' if word == "drop" else f'"{word}"'
-        for word in allowed
-    ]
-    notes.add(place, "E140", f"{route_of(place)}not an outcome", f"write {' or '.join(shown)}")
+def _no_outcome(allowed: tuple[str, ...], hint: str = "") -> Wrong:
+    shown = [_SHOWN.get(word, f'"{word}"') for word in allowed]
+    return Wrong("E140", "not an outcome that can stand here", hint or f"write {' or '.join(shown)}")
 
 
-def reply(value: Any, place: Place, notes: Notes) -> ReplySpec | None:
-    """`"202 after stored"`, `"200 after delivered:erp"`, `"from:erp"`, or `{ from = "erp", timeout = "5s", late = ... }`."""
+def reply(value: Any) -> ReplySpec:
+    """`"202 after stored"`, `"200 after delivered:erp"`, `"from:erp"`; long: `{ from = "erp", timeout = "5s" }`."""
     if isinstance(value, str):
-        return _answer(value, place, notes)
+        return _reply_text(value)
     if isinstance(value, Mapping):
-        return _long(value, place, notes)
-    _bad_reply(place, notes)
-    return None
+        return _timed(_reply_table(value), value)
+    raise Wrong("E143", "not a reply", _ANSWERS)
 
 
-def _answer(value: str, place: Place, notes: Notes) -> ReplySpec | None:
-    if found := _ANSWER.fullmatch(value):
-        status = int(found[1])
-        if not 200 <= status <= 299:
-            notes.add(
-                place, "E143", f"{route_of(place)}what is stored or delivered answers 2xx, not {status}", offset=0
-            )
-            return None
-        kind: Literal["stored", "delivered"] = "stored" if found[2] == "stored" else "delivered"
-        return ReplySpec(kind, status, found[3])
-    if found := _FROM.fullmatch(value):
-        return ReplySpec("from", 200, found[1])
-    _bad_reply(place, notes)
-    return None
+def _reply_text(value: str, key: str = "") -> ReplySpec:
+    if value.startswith("from:") and value[5:].strip():
+        return ReplySpec("from", 200, value[5:].strip())
+    words = [(found.start(), found[0]) for found in re.finditer(r"\S+", value)]
+    if len(words) < 3 or words[1][1] != "after":
+        raise Wrong("E143", "not a reply", _ANSWERS, offset=words[1][0] if len(words) > 2 else 0, key=key)
+    (_, status), _, (at, what), *rest = words
+    if not re.fullmatch(r"2\d\d", status):
+        said = f"what is stored or delivered answers 2xx, not {status}"
+        raise Wrong("E143", said, "write 202 or 200", offset=0, key=key)
+    kind, colon, target = what.partition(":")
+    if kind not in ("stored", "delivered") or (colon and (kind == "stored" or not target)) or rest:
+        hint = _ANSWERS if kind in ("stored", "delivered") else one_of(kind, ("stored", "delivered"))
+        raise Wrong("E143", "not a reply", hint, offset=rest[0][0] if rest else at, key=key)
+    answered: Literal["stored", "delivered"] = "stored" if kind == "stored" else "delivered"
+    return ReplySpec(answered, int(status), target or None)
 
 
-def _long(value: Mapping[str, Any], place: Place, notes: Notes) -> ReplySpec | None:
-    extra = set(value) - {"answer", "from", "timeout", "late"}
-    text = value.get("answer") or (f"from:{value['from']}" if "from" in value else "")
-    if extra or not isinstance(text, str):
-        _bad_reply(place, notes)
-        return None
-    base = _answer(text, place, notes)
+def _reply_table(value: Mapping[str, Any]) -> ReplySpec:
+    for key in value:
+        if key not in ("answer", "from", "timeout", "late"):
+            hint = one_of(key, ("answer", "from", "timeout", "late"))
+            raise Wrong("E110", f'unknown key "{key}"', hint, key=key)
+    if isinstance(value.get("answer"), str) and "from" not in value:
+        return _reply_text(value["answer"], "answer")
+    if isinstance(value.get("from"), str) and "answer" not in value:
+        return ReplySpec("from", 200, value["from"].removeprefix("from:"))
+    hint = 'write { from = "TARGET", timeout = "5s" } or { answer = "200 after delivered", timeout = "5s" }'
+    raise Wrong("E143", "not a reply", hint)
+
+
+def _timed(base: ReplySpec, value: Mapping[str, Any]) -> ReplySpec:
     late = value.get("late", "expire")
-    try:
-        timeout = Duration.parse(value.get("timeout", "30s"))
-    except ValueError as error:
-        notes.add((*place, "timeout"), "E112", str(error))
-        return None
     if late not in ("expire", "deliver"):
-        notes.add((*place, "late"), "E113", f'late cannot be "{late}"', "it is one of expire, deliver")
-        return None
-    return base and ReplySpec(base.kind, base.status, base.target, float(timeout), late)
+        raise Wrong("E113", f'late cannot be "{late}"', one_of(late, ("expire", "deliver")), key="late")
+    if base.kind == "stored" and "timeout" in value:
+        raise Wrong("E143", "what is answered once stored waits for nobody", "leave timeout out", key="timeout")
+    if base.kind != "from" and "late" in value:
+        raise Wrong("E143", "late is for an answer that comes from a target", 'write from = "TARGET"', key="late")
+    timeout = _parsed(Duration, value.get("timeout", "30s"), "timeout")
+    return replace(base, timeout=float(timeout), late=late)
 
 
-def _bad_reply(place: Place, notes: Notes) -> None:
-    hint = 'write "202 after stored", "200 after delivered", "200 after delivered:TARGET" or "from:TARGET"'
-    notes.add(place, "E143", f"{route_of(place)}not a reply", hint)
+def limit(value: Any) -> tuple[Rate, int | None]:
+    """`"50/s"`; long: `{ rate = "50/s", burst = 100 }`."""
+    if not isinstance(value, Mapping):
+        return _parsed(Rate, value, ""), None
+    for key in value:
+        if key not in ("rate", "burst"):
+            raise Wrong("E110", f'unknown key "{key}"', one_of(key, ("rate", "burst")), key=key)
+    if "rate" not in value:
+        raise Wrong("E111", '"rate" is missing', 'write { rate = "50/s", burst = 100 }')
+    burst = value.get("burst")
+    if burst is not None and (type(burst) is not int or burst < 1):
+        raise Wrong("E112", "burst is no whole number of 1 or more", "write burst = 100", key="burst")
+    return _parsed(Rate, value["rate"], "rate"), burst
+
+
+Q = TypeVar("Q", Duration, Rate)
+
+
+def _parsed(kind: type[Q], value: Any, key: str) -> Q:
+    try:
+        return kind.parse(value)
+    except ValueError as error:
+        said, _, hint = str(error).partition("; ")
+        raise Wrong("E112", said, hint, key=key) from None

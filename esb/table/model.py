@@ -37,11 +37,13 @@ class ReplySpec(Struct, frozen=True):
 
 
 class ComponentSpec(Struct, frozen=True, kw_only=True):
-    """A component with its options, as one place in the table uses it."""
+    """A component with its options, as one place in the table uses it. `folder` is that of the file it stands in, where
+    that is not the main one: relative paths count from it."""
 
     component: Component[Any]
     options: Any
     place: Place
+    folder: Path | None = None
 
 
 class SourceSpec(ComponentSpec, frozen=True, kw_only=True):
