@@ -8,7 +8,6 @@ from typing import Any, Final
 from esb.errors import EncodeError
 from esb.ports import Codec
 
-
 _SHAPE: Final = ("M220", "M223", "M227")
 """The codes that say the whole tree is of the wrong shape, not that a value in it is wrong."""
 
