@@ -50,7 +50,7 @@ def _machine(table: Table) -> list[dict[str, str]]:
     year = time.gmtime().tm_year
     return [
         _finding("disk", free > 1_000_000_000, f"{free // 1_000_000} MB free at {place}", warn=free > 200_000_000),
-        _finding("file system", kind not in NETWORK, f"{kind or 'unknown'}; the store needs a local one"),
+        _finding("file system", not NETWORK.fullmatch(kind), f"{kind or 'unknown'}; the store needs a local one"),
         _finding("open files", files >= 1024, f"{files} at most; raise it with ulimit -n", warn=True),
         _finding("clock", 2025 <= year < 2100, f"the year is {year}"),
         _finding(

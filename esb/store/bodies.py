@@ -22,10 +22,14 @@ FORSAKEN = 3600.0
 """Seconds after which a kept body that no row has named is unlinked: whoever kept it has failed or was refused."""
 
 
-class Bodies:
-    """The folder of large bodies. `number` gives the row of the next one."""
+def _closed() -> int:
+    raise StoreError("bodies are kept by an open store only")
 
-    def __init__(self, folder: Path, number: Callable[[], int], *, durable: bool) -> None:
+
+class Bodies:
+    """The folder of large bodies. `number` gives the row of the next one; without it they are only read."""
+
+    def __init__(self, folder: Path, number: Callable[[], int] = _closed, *, durable: bool) -> None:
         self.folder = folder
         self._number = number
         self._durable = durable

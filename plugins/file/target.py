@@ -69,7 +69,7 @@ class FileTarget:
         self._folder.mkdir(parents=True, exist_ok=True)
         journal = self._journals.get(name)
         if journal is None:
-            journal = self._journals[name] = Journal(self._folder / name, self._folder / f".esb-{name}")
+            journal = self._journals[name] = Journal(self._folder / name, self._folder / f".esb-{name}.journal")
         if journal.has(delivery.id):
             return Receipt(note=f"{name}, written before")
         start = journal.append(delivery.id, body if body.endswith(b"\n") else body + b"\n")

@@ -1,4 +1,4 @@
-"""What a request says, read and checked: headers, query, once-key, charset; and whether a reply can be said back. Pure."""
+"""What a request says, read and checked; and whether a reply can be said back. Pure."""
 
 from __future__ import annotations
 
