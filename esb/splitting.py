@@ -138,11 +138,12 @@ class Splitter:
         """A kept part as the steps after the split see it."""
         codec = self._desk.json if trace.raw_json else _codec(planner)
         try:
-            tree = codec.decode_part(message.raw).tree
+            decoded = codec.decode_part(message.raw)
         except DecodeError as error:
             return message, error
         carried = self._desk.json.decode(trace.carry).tree if trace.carry else {}
-        return message.with_(body=tree, codec=codec, part=_part(trace), parent=carried), None
+        read = message.with_(body=decoded.tree, memory=decoded.memory, codec=codec)
+        return read.with_(part=_part(trace), parent=carried), None
 
     async def _bytes(self, row: OpenMessage) -> bytes:
         if row.body is not None:
@@ -209,7 +210,7 @@ class Cut:
         assert split_at is not None
         self._split = self._planner.blueprint.steps[split_at].step
         try:
-            if self._split.whole:
+            if self._split.whole or self._has_totals():
                 for _ in self._source():
                     pass
             self._parts = with_last(iter(self._source()))
@@ -219,6 +220,10 @@ class Cut:
             return error
         self._index = skip
         return None
+
+    def _has_totals(self) -> bool:
+        """Whether the file is to be compared with control totals before anything of it is used (codec.whole)."""
+        return self._planner.blueprint.streaming and bool(getattr(_codec(self._planner), "whole", False))
 
     def _source(self) -> Iterable[Part | BadPart]:
         """The parts: streamed from the bytes where only a read stands before the split, else of the tree."""
@@ -264,7 +269,14 @@ class Cut:
         except MessageError as error:
             return self._planner.bad_part(message, body, self._row.uid, trace, last, error)
         codec = self._json if self._raw_json and message.codec is None else message.codec
-        message = message.with_(body=part.tree, codec=codec, part=_part(trace), parent=carried)
+        message = message.with_(
+            body=part.tree,
+            codec=codec,
+            part=_part(trace),
+            parent=carried,
+            memory=part.memory,
+            source={**message.source, **part.about} if part.about else message.source,
+        )
         return self._planner.part(message, body, self._row.uid, trace, last)
 
     def _carry(self, part: Part) -> tuple[Mapping[str, Any], bytes]:
