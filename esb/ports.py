@@ -316,7 +316,7 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     `name` is the key in the table, `main` the option that takes the value beside it, `example` TOML that `esb check`
     accepts; `needs` maps import names to extras: `{"asyncssh": "sftp"}`; `probe` reaches and logs in, sends nothing.
     `check` raises OptionError for what is wrong with options before anything is opened; `claims` names what only one
-    place of a table may have (a path on a port).
+    place of a table may have (a path on a port). `answers` says of a source that its sender hears what `reply` says.
     """
 
     kind: Kind
@@ -333,4 +333,5 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     probe: Callable[[O, Context], Awaitable[str]] | None = None
     check: Callable[[O], None] | None = None
     claims: Callable[[O], Sequence[str]] | None = None
+    answers: bool = False
     api: int = 1

@@ -67,6 +67,7 @@ SOURCE = Component(
     main="name",
     open=_open_source,
     example='from = { memory = "in" }',
+    answers=True,
 )
 TARGET = Component(
     kind="target",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
@@ -53,20 +52,14 @@ def _errors(problems: list[Problem]) -> list[Problem]:
 
 async def opened(table: Table, registry: Registry) -> list[Problem]:
     """What only shows when steps are opened: contracts, stylesheets, maps. Nothing is started."""
-    from esb.blueprint import Draft
     from esb.clock import SystemClock
     from esb.services import BusServices
+    from esb.table.language import late_environment
+    from esb.table.opening import check_components
 
-    found: list[Problem] = []
-    async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(BusServices(table, registry, SystemClock()))
-        draft = Draft(table, services.environment, services.open, stack)
-        for spec in table.routes.values():
-            try:
-                await draft.route(spec)
-            except ConfigError as error:
-                found += [problem for problem in error.problems if problem not in found]
-    return found
+    async with BusServices(table, registry, SystemClock()) as services:
+        services.environment = late_environment(table, registry)
+        return await check_components(table, services.open)
 
 
 def _explain(code: str) -> None:

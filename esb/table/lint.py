@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from esb.errors import OptionError, Problem
 from esb.plugins import Registry
+from esb.table import keys
+from esb.table.answers import Answers
 from esb.table.draft import Said
 from esb.table.flow import Flow
 from esb.table.language import Language
+from esb.table.leaves import leaves
 from esb.table.logins import check_reference
 from esb.table.model import ComponentSpec, Place, RouteSpec, StepSpec, Table, TargetSpec
 from esb.table.notes import Notes, closest, route_of
@@ -64,6 +67,7 @@ class Lint:
         for to in route.to:
             self._steps(to.do)
         Flow(self._table, route, self._notes, self._language).check()
+        Answers(self._table, route, self._notes).check()
 
     def _steps(self, steps: Sequence[StepSpec]) -> None:
         """Steps that several routes use stand in one place: they are looked at once."""
@@ -128,18 +132,17 @@ class Lint:
                 self._notes.add((*spec.place, component.name), "E182", said, "change one of them")
 
     def _repeats(self, spec: TargetSpec) -> None:
-        """R16: an unknown outcome is repeated; a target that cannot tell a repeat acts twice."""
-        safe = spec.component.idempotent
+        """R16: an unknown outcome is repeated; a target that cannot tell a repeat acts twice. Where it has headers
+        the delivery id travels in one."""
+        component = spec.component
         policy = self._table.retry.get(spec.retry)
-        if safe == "yes" or (safe == "by id" and spec.id_header) or policy is None or policy.unknown.as_ == "park":
+        named = spec.id_header is not None or "headers" not in keys.fields(component.options)
+        if policy is None or policy.unknown.as_ == "park" or (component.idempotent != "no" and named):
             return
-        front = f'target "{spec.name}" '
-        if safe == "by id":
-            said = f"{front}cannot tell a repeat after a lost answer: nothing says where the delivery id travels"
-            hint = 'write id_header = "Idempotency-Key" (if the target looks at it), or unknown = { as = "park" }'
-        else:
-            said = f"{front}cannot tell a repeat after a lost answer"
-            hint = 'expect one, or give it a retry policy with unknown = { as = "park" }'
+        said = f'target "{spec.name}" cannot tell a repeat after a lost answer'
+        hint = 'expect one, or give it a retry policy with unknown = { as = "park" }'
+        if component.idempotent == "by id":
+            hint = 'write id_header = "Idempotency-Key" if it looks at such a header, or unknown = { as = "park" }'
         self._notes.warn(spec.place, "W302", said, hint, key=True)
 
 
@@ -153,18 +156,3 @@ def located(spec: ComponentSpec, error: OptionError, table: Table) -> list[Probl
         told = Problem(problem.code, f"{front}{problem.message}", problem.hint, severity=problem.severity)
         found.append(table.locate((*spec.place, name, *path[1:]), told, error.offset))
     return found
-
-
-def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every single value of a component's options with its path."""
-    if isinstance(value, Struct):
-        for name, encoded in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
-            yield from leaves(getattr(value, name), (*path, encoded))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from leaves(item, (*path, key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from leaves(item, (*path, index))
-    elif path:
-        yield path, value

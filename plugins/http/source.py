@@ -237,6 +237,7 @@ SOURCE: Final = Component(
     open=open_source,
     check=check_options,
     claims=claims,
+    answers=True,
     example="""
 esb = 1
 

@@ -1,0 +1,86 @@
+"""What a sender can be told, by whom, and when it is too late for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from esb.table.model import Place, ReplySpec, RouteSpec, Table, ToSpec
+from esb.table.notes import Notes
+
+_MENTIONS: Final = re.compile(r"\b(body|raw|xpath)\b")
+
+
+class Answers:
+    """What a sender can be told, and when it is too late for it (R1)."""
+
+    def __init__(self, table: Table, route: RouteSpec, notes: Notes) -> None:
+        self._table = table
+        self._route = route
+        self._notes = notes
+        self._front = f'route "{route.name}": '
+        self._split = next((i for i, step in enumerate(route.do) if step.component.name == "split"), None)
+
+    def check(self) -> None:
+        self._replies()
+        self._handed()
+        if self._split is not None:
+            self._late()
+
+    def _replies(self) -> None:
+        """`reply` wants a sender who hears it, and a target that the route leads to."""
+        route = self._route
+        items = [*route.to, *(to for case in route.cases for to in case.to)]
+        reached = {to.target for to in items}
+        for source in route.sources:
+            reply, place = source.reply, (*source.place, "reply")
+            if reply != ReplySpec() and not source.component.answers:
+                said = f"{self._front}a {source.component.name} source has nobody to answer"
+                self._notes.add(place, "E177", said, "leave reply out")
+            elif reply.target in self._table.targets and reply.target not in reached and not _hands_over(items):
+                said = f"{self._front}the answer waits for {reply.target}, where no case and no to leads"
+                self._notes.add(place, "E169", said, f"it leads to {', '.join(sorted(filter(None, reached)))}")
+
+    def _handed(self) -> None:
+        """A route that is handed messages says so."""
+        items = [*self._route.to, *(to for case in self._route.cases for to in case.to)]
+        for to in items:
+            route = self._table.routes.get(to.route or "")
+            if route is not None and not route.from_route:
+                said = f'{self._front}route "{route.name}" takes nothing from other routes'
+                self._notes.add(to.place, "E183", said, f"give [route.{route.name}] from = {{ route = true }}")
+
+    def _late(self) -> None:
+        """After a split the message is accepted: nobody can be refused any more."""
+        route = self._route
+        assert self._split is not None
+        first = self._split if self._streams() else self._split + 1
+        steps = list(route.do[0 if self._streams() else first :])
+        for case in route.cases:
+            steps += [*case.do, *(step for to in case.to for step in to.do)]
+            if case.outcome is not None and case.outcome.kind == "reply":
+                self._too_late((*case.place, "reply"))
+        steps += [step for to in route.to for step in to.do]
+        for step in steps:
+            if step.bad is not None and step.bad.kind == "reply":
+                self._too_late((*step.place, "bad"))
+        if route.unmatched.kind == "reply":
+            self._too_late((*route.place, "unmatched"))
+        if route.bad.kind == "reply" and self._streams():
+            self._too_late((*route.place, "bad"))
+
+    def _streams(self) -> bool:
+        """A read right before the split and nothing else: the body is stored before it is read."""
+        route = self._route
+        texts = [route.once or "", *route.keys.values()]
+        plain = len(route.do) > 1 and route.do[0].component.name == "read" and route.do[0].condition is None
+        return self._split == 1 and plain and not any(_MENTIONS.search(text) for text in texts)
+
+    def _too_late(self, place: Place) -> None:
+        said = f"{self._front}a split message is stored and answered before this: nobody can be refused here"
+        self._notes.add(place, "E176", said, 'write "quarantine" or "dead", or put a check before the split')
+
+
+def _hands_over(items: Sequence[ToSpec]) -> bool:
+    return any(to.route is not None for to in items)

@@ -1,0 +1,51 @@
+"""Opening what is pure in a table, to find what only shows then: contracts, stylesheets, maps, paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+from esb.errors import ConfigError, OptionError, Problem
+from esb.table.lint import located
+from esb.table.model import ComponentSpec, StepSpec, Table, ToSpec
+
+
+class Opener(Protocol):
+    """Opens one component of the table in its context; what it gives lives as long as `stack`."""
+
+    async def __call__(self, spec: ComponentSpec, name: str, stack: AsyncExitStack, /) -> Any: ...
+
+
+async def check_components(table: Table, opener: Opener) -> list[Problem]:
+    """Opens and closes every step once, with its codecs, maps and contracts; nothing is started and no target or source
+    is touched. Gives what they complain of, each at its place, by place."""
+    found: list[Problem] = []
+    for place, spec in _steps(table):
+        async with AsyncExitStack() as stack:
+            try:
+                await opener(spec, place, stack)
+            except OptionError as error:
+                found += located(spec, error, table)
+            except ConfigError as error:
+                found += error.problems
+    ordered = sorted(found, key=lambda problem: (problem.file or "", problem.line or 0, problem.column or 0))
+    return list(dict.fromkeys(ordered))
+
+
+def _steps(table: Table) -> Iterator[tuple[str, StepSpec]]:
+    """Every step that stands in the table, once, with the name of its place."""
+    seen = set()
+    for name, step in _all(table):
+        if step.place not in seen:
+            seen.add(step.place)
+            yield f"{name}.{step.component.name}", step
+
+
+def _all(table: Table) -> Iterator[tuple[str, StepSpec]]:
+    for route in table.routes.values():
+        items: list[ToSpec] = [*route.to, *(to for case in route.cases for to in case.to)]
+        lists: list[Sequence[StepSpec]] = [route.do, *(case.do for case in route.cases), *(to.do for to in items)]
+        yield from ((f"route.{route.name}", step) for steps in lists for step in steps)
+    for target in table.targets.values():
+        yield from ((f"target.{target.name}", step) for step in target.do)
