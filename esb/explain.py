@@ -55,7 +55,9 @@ class Speaker(Voice):
             for leaf in trace.leaves:
                 sides = "  ".join(f"{text} = {_shown(value)}" for text, value in leaf.sides if text != _shown(value))
                 said = f"{leaf.error or _shown(leaf.value)}{'  decided' if leaf.decided else ''}"
-                self.lines.append(Said("leaf", leaf.text, f"{said}{'  (' + sides + ')' if sides else ''}", leaf.value is True))
+                self.lines.append(
+                    Said("leaf", leaf.text, f"{said}{'  (' + sides + ')' if sides else ''}", leaf.value is True)
+                )
 
     def delivery(self, message: Message, delivery: NewDelivery) -> None:
         size = "the original bytes" if delivery.body is None else f"{delivery.body.size} bytes"
@@ -66,7 +68,9 @@ class Speaker(Voice):
 
 def _shown(value: Any) -> str:
     text = to_builtins(value, enc_hook=str) if not isinstance(value, BaseException) else describe(value)
-    shown = f'"{text}"' if isinstance(text, str) else "true" if text is True else "false" if text is False else str(text)
+    shown = (
+        f'"{text}"' if isinstance(text, str) else "true" if text is True else "false" if text is False else str(text)
+    )
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
@@ -89,7 +93,9 @@ async def explain(
         draft = Draft(table, services.environment, services.open, stack)
         planners: dict[str, Planner] = {}
         for spec in table.routes.values():
-            planners[spec.name] = Planner(await draft.route(spec), table.var, services.zone, planners.get, table.bus.name)
+            planners[spec.name] = Planner(
+                await draft.route(spec), table.var, services.zone, planners.get, table.bus.name
+            )
         return _explained(table, planners[route], clock, body, headers)
 
 

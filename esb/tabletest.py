@@ -129,7 +129,9 @@ def _bodies(double: Double, wanted: Any) -> list[str]:
     for number, (item, body) in enumerate(zip(items, double.bodies, strict=True), 1):
         same = body == item.encode() if isinstance(item, str) else _within(item, _json(body))
         if not same:
-            failures.append(f"body {number} of {double.name}:\n  expected {item}\n  it was   {body.decode(errors='replace')}")
+            failures.append(
+                f"body {number} of {double.name}:\n  expected {item}\n  it was   {body.decode(errors='replace')}"
+            )
     return failures
 
 
@@ -143,5 +145,7 @@ def _json(body: bytes) -> Any:
 def _within(part: Any, whole: Any) -> bool:
     """Every key of `part` stands in `whole` with that value."""
     if isinstance(part, Mapping):
-        return isinstance(whole, Mapping) and all(key in whole and _within(value, whole[key]) for key, value in part.items())
+        return isinstance(whole, Mapping) and all(
+            key in whole and _within(value, whole[key]) for key, value in part.items()
+        )
     return bool(part == whole)

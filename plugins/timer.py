@@ -85,7 +85,9 @@ class Timer:
 @asynccontextmanager
 async def _open(options: TimerOptions, context: Context) -> AsyncIterator[Timer]:
     if (options.cron is None) == (context.every is None):
-        raise OptionError("timer", "a timer needs one of every and cron", 'every = "5m" or cron = "0 6 * * 1-5"', code="E241")
+        raise OptionError(
+            "timer", "a timer needs one of every and cron", 'every = "5m" or cron = "0 6 * * 1-5"', code="E241"
+        )
     if options.cron is not None:
         try:
             CronSim(options.cron, datetime.now(UTC) + timedelta(0))

@@ -199,9 +199,7 @@ async def serving(bus: Bus, metrics: Metrics) -> AsyncIterator[str]:
     hosts = (
         frozenset() if path is not None else frozenset({"127.0.0.1", "localhost", "[::1]", address.rpartition(":")[0]})
     )
-    runner = web.AppRunner(
-        Api(bus, metrics, key=key, hosts=hosts).application(), access_log=None, shutdown_timeout=1.0
-    )
+    runner = web.AppRunner(Api(bus, metrics, key=key, hosts=hosts).application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await _listen(runner, address, bus.table.folder / path if path is not None else None)

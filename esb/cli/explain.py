@@ -17,7 +17,9 @@ from esb.errors import ConfigError
 
 @click.command(epilog="Example: esb explain orders --input order.xml -H x-channel=edi")
 @click.argument("route")
-@click.option("--input", "body", type=click.File("rb"), required=True, help="The message's body (- for standard input).")
+@click.option(
+    "--input", "body", type=click.File("rb"), required=True, help="The message's body (- for standard input)."
+)
 @headers_option
 @table_option
 @json_option

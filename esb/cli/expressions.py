@@ -84,7 +84,9 @@ def _shown(text: str, finding: Any) -> str:
     return f"{text}\n{' ' * finding.offset}^ {finding.code} {finding.message}{hint}"
 
 
-def _message(services: BusServices, data: bytes, form: str, options: tuple[str, ...], headers: tuple[str, ...]) -> Message:
+def _message(
+    services: BusServices, data: bytes, form: str, options: tuple[str, ...], headers: tuple[str, ...]
+) -> Message:
     now = services.clock.now()
     given = Headers(headers_of(headers))
     message = Message(uid="", route="", accepted_at=now, body=data, raw=data, headers=given)

@@ -52,6 +52,10 @@ def secrets(file: Path | None, as_json: bool) -> None:
         except EsbError as error:
             state = str(error)
         rows.append({"name": name, "from": reference, "state": state})
-    show({"secrets": rows}, as_json, lambda said: table_of([list(row.values()) for row in rows], ["name", "from", "state"]))
+    show(
+        {"secrets": rows},
+        as_json,
+        lambda said: table_of([list(row.values()) for row in rows], ["name", "from", "state"]),
+    )
     if any(row["state"] != "there" for row in rows):
         raise SystemExit(1)

@@ -96,7 +96,8 @@ class Demo:
 
     def status(self) -> Any:
         done = subprocess.run([ESB, "status", "--json"], cwd=ROOM, capture_output=True, text=True, check=False)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        status = json.loads(done.stdout) if done.returncode == 0 else None
+        return status if status is not None and status["running"] else None
 
     def wait(self, done: Any, what: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -123,9 +124,13 @@ class Demo:
             f'<Order id="X{number}"><Customer>{customer}</Customer><Total>{total}</Total>'
             f"<Lines><Line><Sku>A{number}</Sku><Qty>2</Qty></Line></Lines></Order>"
         )
-        status, _ = call(f"http://127.0.0.1:{self.http}/orders", order.encode())
-        if status == 202:
-            self.acknowledged.add(f"X{number}")
+        for _ in range(50):
+            status, _ = call(f"http://127.0.0.1:{self.http}/orders", order.encode())
+            if status == 202:
+                self.acknowledged.add(f"X{number}")
+                return
+            time.sleep(0.1)
+        raise SystemExit(f"order X{number} was not acknowledged")
 
     def taken(self, port: int) -> dict[str, Any]:
         _, answer = call(f"http://127.0.0.1:{port}/taken")

@@ -15,7 +15,7 @@ FLOORS = {
     2: "table routing retry contracts mapping auth secrets conversion",
     3: "blueprint pipeline store broker",
     4: "replies intake relay dispatch splitting services watchdog",
-    5: "bus testing explain tabletest",
+    5: "bus testing explain tabletest conformance",
     6: "admin cli",
 }
 FLOOR = {name: number for number, names in FLOORS.items() for name in names.split()}

@@ -1,0 +1,179 @@
+"""`esb plugin`: list, write, check."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esb.cli.asking import Failed, json_option, load_table, show, table_of, table_option
+from esb.errors import ConfigError
+
+
+@click.group(epilog="Example: esb plugin list")
+def plugin() -> None:
+    """Plugins: what there is, a new one, and whether one keeps the laws."""
+
+
+@plugin.command("list", epilog="Example: esb plugin list --json")
+@table_option
+@json_option
+def listed(file: Path | None, as_json: bool) -> None:
+    """Every plugin with its file, hash, version, components, and why one was refused."""
+    try:
+        registry = load_table(file)[1]
+    except Failed:
+        from esb.plugins import load_plugins
+
+        registry = load_plugins()
+    rows = [
+        {
+            "name": item.name, "file": item.file, "hash": item.hash[:12], "version": item.version,
+            "components": list(item.components), "refused": item.refused,
+        }
+        for item in registry.plugins
+    ]  # fmt: skip
+    show({"plugins": rows}, as_json, _listed)
+
+
+def _listed(answer: Any) -> None:
+    rows = [
+        [item["name"], item["version"], item["hash"], ", ".join(item["components"]), item["refused"]]
+        for item in answer["plugins"]
+    ]
+    table_of(rows, ["plugin", "version", "hash", "components", "refused"])
+
+
+@plugin.command("new", epilog="Example: esb plugin new fax")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("adapters"))
+def new(name: str, folder: Path) -> None:
+    """Write one working adapter with its test: a target that says what it would send."""
+    if not name.isidentifier() or not name.islower():
+        raise Failed(f"{name!r} cannot be a plugin's name: lower-case letters, digits and _", 2)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    made = {folder / f"{name}.py": _PLUGIN, folder / f"test_{name}.py": _TEST}
+    for path, text in made.items():
+        if path.exists():
+            raise Failed(f"{path} is there already", 2)
+        path.write_text(text.replace("NAME", name).replace("CLASS", name.title().replace("_", "")))
+        path.chmod(0o644)
+        click.echo(path)
+    click.echo(f"next: esb plugin check {folder / name}.py", err=True)
+
+
+@plugin.command("check", epilog="Example: esb plugin check adapters/fax.py")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@json_option
+def check(path: Path, as_json: bool) -> None:
+    """Hold one file to the laws of a plugin, with no test written. Ends with 1 when it breaks one."""
+    from esb.conformance import examine
+
+    try:
+        findings = asyncio.run(examine(path))
+    except ConfigError as error:
+        raise Failed(str(error), 1) from error
+    rows = [{"component": item.component, "law": item.law, "kept": item.kept, "said": item.said} for item in findings]
+    show({"findings": rows}, as_json, _checked)
+    if not all(item.kept for item in findings):
+        raise SystemExit(1)
+
+
+def _checked(answer: Any) -> None:
+    rows = [
+        ["ok" if item["kept"] else "BROKEN", item["component"], item["law"], item["said"]]
+        for item in answer["findings"]
+    ]
+    table_of(rows, ["", "component", "law", "what was seen"])
+
+
+_PLUGIN = '''"""The target `NAME`: appends each message to a file. Change `deliver` to reach your system."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from esb import Component, Receipt, Unavailable, hook
+
+
+class CLASSOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """`path` is the file that messages are appended to."""
+
+    path: str
+
+
+class CLASS:
+    """Return means delivered; raise means not: Unavailable, Throttled, Unauthorized, Rejected, MaybeSent."""
+
+    def __init__(self, path):
+        self._path = path
+
+    async def deliver(self, delivery):
+        body = await delivery.body()
+        try:
+            await asyncio.to_thread(self._append, delivery.id.encode() + b" " + body + b"\\n")
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be written: {error}") from error
+        return Receipt(note=f"{len(body)} bytes")
+
+    def _append(self, line):
+        with self._path.open("ab") as file:
+            file.write(line)
+
+
+@asynccontextmanager
+async def open_NAME(options, context):
+    yield CLASS(context.folder / options.path)
+
+
+@hook
+def esb_targets():
+    return [
+        Component(
+            kind="target",
+            name="NAME",
+            about="Appends each message to a file",
+            options=CLASSOptions,
+            main="path",
+            open=open_NAME,
+            example='[target.out]\\nNAME = "out.log"',
+        )
+    ]
+'''
+_TEST = '''"""A route that ends in NAME: run it with `python -m pytest adapters`."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from esb.testing import running
+
+sys.path.insert(0, str(Path(__file__).parent))
+import NAME
+
+TABLE = """
+esb = 1
+[defaults]
+owner = "tests@example.org"
+[target.out]
+NAME = "out.log"
+[route.all]
+from = { http = "POST /all" }
+to = ["out"]
+"""
+
+
+async def deliver(folder):
+    async with running(TABLE, plugins=[NAME], folder=folder, real=["out"]) as bus:
+        await bus.send("all", "hello")
+        await bus.settled()
+
+
+def test_a_message_is_appended(tmp_path):
+    asyncio.run(deliver(tmp_path))
+    assert (tmp_path / "out.log").read_text().endswith(" hello\\n")
+'''
