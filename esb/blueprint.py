@@ -78,6 +78,7 @@ class Blueprint(Struct, frozen=True, kw_only=True):
     opaque: bool
     table_hash: str
     targets: frozenset[str]
+    namespaces: Mapping[str, str] = {}
 
 
 class Opener(Protocol):
@@ -123,6 +124,7 @@ class Draft:
             streaming=streaming,
             opaque=streaming or not (steps or asks_body or _has_steps(cases, always)),
             table_hash=self._table.hash,
+            namespaces=self._table.namespaces,
             targets=frozenset(named),
         )
 

@@ -113,7 +113,10 @@ class Planner:
 
     def scope(self, message: Message) -> Scope:
         """The variables of an expression over this message."""
-        return Scope(message, self._var, self._zone)
+        scope = Scope(message, self._var, self._zone)
+        if self.blueprint.namespaces:
+            scope["namespaces"] = self.blueprint.namespaces
+        return scope
 
     def plan(
         self,
@@ -174,8 +177,8 @@ class Planner:
         except Ending as ending:
             return self._ended(message, body, "part", ending, walk, parent=uid, part=index, last=last)
         except Invalid as refusal:
-            ending = Ending("quarantined", str(refusal), refusal.errors)
-            return self._ended(message, body, "part", ending, walk, parent=uid, part=index, last=last)
+            refused = Ending("quarantined", str(refusal), refusal.errors)
+            return self._ended(message, body, "part", refused, walk, parent=uid, part=index, last=last)
         return self._record(message, body, "part", state, reason, walk, parent=uid, part=index, last=last)
 
     def bad_part(
@@ -202,7 +205,8 @@ class Planner:
         blueprint = self.blueprint
         leading = 0 if blueprint.streaming else blueprint.once_at
         message = self._walk(blueprint.steps[:leading], [message], walk)[0] if leading else message
-        key, keys = once, {}
+        key: str | None = once
+        keys: dict[str, str] = {}
         if blueprint.once is not None or blueprint.keys:
             key, keys = self._identify(message, once)
         if key is not None:

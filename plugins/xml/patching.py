@@ -154,8 +154,10 @@ class Patch:
             raise CannotPatch
         else:
             made.tail = anchor.tail
-            if anchor.getnext() is None and not _is_text(parent.text):
-                anchor.tail = parent.text
+            if anchor.getnext() is None:
+                before = anchor.getprevious()
+                space = parent.text if before is None else before.tail
+                anchor.tail = None if _is_text(space) else space
             parent.insert(parent.index(anchor) + 1, made)
 
     def _remove(self, parent: Element, child: Element) -> None:
