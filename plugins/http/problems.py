@@ -99,7 +99,7 @@ def refuse(error: Exception) -> web.Response:
             return respond(503, said, MEDIA, {"Retry-After": after})
         case Closing():
             said = problem(error.code, 503, "the bus is stopping")
-            return respond(503, said, MEDIA, {"Retry-After": str(RETRY_AFTER), "Connection": "close"})
+            return respond(503, said, MEDIA, {"Retry-After": str(RETRY_AFTER)})
         case StoreError():
             said = problem(error.code, 503, "cannot store now; nothing is promised")
             return respond(503, said, MEDIA, {"Retry-After": str(RETRY_AFTER)})

@@ -151,6 +151,18 @@ async def test_a_signed_post_is_accepted_once_and_an_unsigned_one_is_401() -> No
         await asyncio.sleep(0)
 
 
+async def test_while_the_secret_cannot_be_read_the_sender_is_told_to_come_again() -> None:
+    services = FakeServices(listeners={"default": make_listener()})
+    made = options_of(SOURCE, http="POST /hook", verify={"hmac": "secret:gone"})
+    async with services, SOURCE.open(made, make_context(services)) as source, running(source, FakeAccept()):
+        shared = await services.shared(("http", "default"), lambda: None)
+        await eventually(lambda: shared.port)
+        url = f"http://127.0.0.1:{shared.port}/hook"
+        async with aiohttp.ClientSession() as client, client.post(url, data=BODY, headers=GOOD) as said:
+            assert (said.status, (await said.json(content_type=None))["code"]) == (503, "A301")
+        assert services.healths[-1][1] == "degraded"
+
+
 async def test_a_get_cannot_be_signed() -> None:
     services = FakeServices(listeners={"default": make_listener()})
     with pytest.raises(OptionError, match="no body to sign"):
