@@ -18,19 +18,30 @@ class Opener(Protocol):
 
 
 async def check_components(table: Table, opener: Opener) -> list[Problem]:
-    """Opens and closes every step once, with its codecs, maps and contracts; nothing is started and no target or source
-    is touched. Gives what they complain of, each at its place, by place."""
+    """Opens and closes every step, with its codecs, maps and contracts (those alike once); nothing is started and no
+    target or source is touched. Gives what they complain of, each at its place, by place."""
     found: list[Problem] = []
+    tried: dict[str, ConfigError | None] = {}
     for place, spec in _steps(table):
-        async with AsyncExitStack() as stack:
-            try:
-                await opener(spec, place, stack)
-            except OptionError as error:
-                found += located(spec, error, table)
-            except ConfigError as error:
-                found += error.problems
+        alike = f"{spec.component.name} {spec.folder} {spec.options}"
+        if alike not in tried:
+            tried[alike] = await _tried(spec, place, opener)
+        error = tried[alike]
+        if isinstance(error, OptionError):
+            found += located(spec, error, table)
+        elif error is not None:
+            found += error.problems
     ordered = sorted(found, key=lambda problem: (problem.file or "", problem.line or 0, problem.column or 0))
     return list(dict.fromkeys(ordered))
+
+
+async def _tried(spec: StepSpec, place: str, opener: Opener) -> ConfigError | None:
+    async with AsyncExitStack() as stack:
+        try:
+            await opener(spec, place, stack)
+        except ConfigError as error:
+            return error
+    return None
 
 
 def _steps(table: Table) -> Iterator[tuple[str, StepSpec]]:
