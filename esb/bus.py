@@ -169,7 +169,7 @@ class Bus:
         )
 
     async def planner(self, route: str, table_hash: str) -> Planner | None:
-        """The planner of a route in the table that accepted a message; "" or this table's hash: the current one (R11)."""
+        """The planner of a route in the table that accepted a message; "" means the current one (R11)."""
         if table_hash in ("", self.table.hash):
             return self.planners.get(route)
         if table_hash not in self._old:
@@ -293,7 +293,7 @@ class Bus:
         )
 
     async def inject(self, route: str, message: Incoming) -> Accepted:
-        """Hands a message to a route as one of its sources would; raises what `accept` raises, KeyError for no route."""
+        """Hands a message to a route as a source would; raises what `accept` raises, KeyError for no route."""
         sources = self.table.routes[route].sources
         reply = sources[0].reply if sources else ReplySpec()
         return await Intake(self.planners[route], reply, self._door())(message)
@@ -416,8 +416,8 @@ class Tasks:
 
 @asynccontextmanager
 async def watched() -> AsyncIterator[Tasks]:
-    """Tasks that live as long as the block: one that fails cancels the block, the end of the block cancels them. What the
-    block itself raises comes out as it is."""
+    """Tasks that live as long as the block: one that fails cancels the block, the end of the block cancels them.
+    What the block itself raises comes out as it is."""
     raised: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tasks = Tasks(group)

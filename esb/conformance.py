@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -220,4 +219,4 @@ async def _cancelled(call: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[bool
 def _held() -> tuple[int, int, int]:
     """Tasks, open files and threads of this process (the default pool's threads stay)."""
     pool = sum(thread.name.startswith("asyncio_") for thread in threading.enumerate())
-    return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), threading.active_count() - pool
+    return len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir())), threading.active_count() - pool

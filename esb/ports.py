@@ -129,7 +129,7 @@ class Codec(Protocol):
     def decode(self, body: bytes, /) -> Decoded: ...
 
     def encode(self, tree: Any, memory: Any = None, /) -> bytes:
-        """The same tree gives the same bytes. `memory` is the one that `decode` gave, when the tree comes from there."""
+        """The same tree gives the same bytes. `memory` is what `decode` gave, when the tree comes from there."""
         ...
 
     def decode_part(self, raw: bytes, /) -> Decoded:

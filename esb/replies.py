@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
@@ -74,9 +75,10 @@ class Waiters:
 
     async def within(self, future: asyncio.Future[Reply], uid: str, seconds: float) -> Reply:
         """The answer, or 202 when the time is over first."""
-        clock = asyncio.ensure_future(self._clock.sleep(seconds))
+        clock: asyncio.Future[Any] = asyncio.ensure_future(self._clock.sleep(seconds))
+        answer: asyncio.Future[Any] = future
         try:
-            await asyncio.wait({future, clock}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answer, clock}, return_when=asyncio.FIRST_COMPLETED)
             return future.result() if future.done() else still_open(uid)
         finally:
             clock.cancel()

@@ -85,7 +85,7 @@ class Failure(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """What came before. `attempts` counts this one; `age` is in seconds since acceptance, paused time left out (R12)."""
+    """What came before. `attempts` counts this one; `age` is in seconds since acceptance, pauses left out (R12)."""
 
     id: str
     attempts: int

@@ -230,7 +230,7 @@ def _entered(opened: AbstractAsyncContextManager[Codec]) -> Codec:
     """Codecs are pure: their context must be ready without waiting."""
     entering = opened.__aenter__()
     try:
-        entering.send(None)  # type: ignore[attr-defined]
+        entering.send(None)
     except StopIteration as ready:
         codec: Codec = ready.value
         return codec

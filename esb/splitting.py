@@ -1,4 +1,4 @@
-"""The rest of a planning that was committed halfway: splits into parts, and messages that are planned again (R1, R5)."""
+"""The rest of a planning that was committed halfway: splits into parts, messages planned again (R1, R5)."""
 
 from __future__ import annotations
 

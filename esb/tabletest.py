@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections.abc import Mapping
@@ -57,10 +56,7 @@ async def _failures(table: Table, harness: Harness, spec: TestSpec) -> list[str]
         return [f"given: {error}"]
     headers = {str(name): str(value) for name, value in dict(spec.given.get("header", {})).items()}
     try:
-        sent = asyncio.ensure_future(harness.send(spec.route, body, headers=headers, claim="test"))
-        while not sent.done():
-            await asyncio.sleep(0.001)
-        accepted = await sent
+        accepted = await harness.send(spec.route, body, headers=headers, claim="test")
     except Invalid as refusal:
         return _refused(spec, refusal)
     except EsbError as error:

@@ -160,13 +160,14 @@ def _checked(item: Parameter, value: Any) -> Any:
         return int(value)
     if not isinstance(value, _TYPES.get(kind, object)):
         raise BadRequest(f"{item.name} is no {kind}")
+    given: Any = value
     inner = item.schema.get("items") or item.schema.get("additionalProperties")
-    parts = value if kind == "array" else value.values() if kind == "object" else ()
+    parts = given if kind == "array" else given.values() if kind == "object" else ()
     if inner and not all(isinstance(part, str) for part in parts):
         raise BadRequest(f"{item.name} holds something that is no text")
     if "enum" in item.schema and value not in item.schema["enum"]:
         raise NotFound(f"{item.name} is none of {', '.join(item.schema['enum'])}")
-    if item.schema.get("format") == "byte" and not _BASE64.fullmatch(value):
+    if item.schema.get("format") == "byte" and not _BASE64.fullmatch(given):
         raise BadRequest(f"{item.name} is no base64")
     return value
 

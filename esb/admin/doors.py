@@ -3,6 +3,7 @@ all come from it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -44,8 +45,8 @@ def _in_body(**schemas: tuple[Mapping[str, Any], bool]) -> tuple[Parameter, ...]
     return tuple(Parameter(name, "body", schema, required) for name, (schema, required) in schemas.items())
 
 
-_WHO: Final = {"actor": (_TEXT, False), "reason": (_TEXT, False)}
-_WHICH: Final = {
+_WHO: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {"actor": (_TEXT, False), "reason": (_TEXT, False)}
+_WHICH: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
     "ids": ({"type": "array", "items": _TEXT}, False),
     "group": (_TEXT, False),
     "all": ({"type": "boolean"}, False),
@@ -53,7 +54,10 @@ _WHICH: Final = {
     "until": (_TIME, False),
     "target": (_TEXT, False),
 }
-_SCOPE: Final = {"scope": ({"type": "string", "enum": ["target", "route", "clock"]}, True), "name": (_TEXT, False)}
+_SCOPE: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
+    "scope": ({"type": "string", "enum": ["target", "route", "clock"]}, True),
+    "name": (_TEXT, False),
+}
 
 DOORS: Final[tuple[Door, ...]] = (
     Door(method="GET", path="/health", about="Whether the process lives", answer=Control.health),
@@ -199,7 +203,7 @@ def _operation(door: Door) -> dict[str, Any]:
         answers[status] = {"description": text, **problem}
     made: dict[str, Any] = {
         "summary": door.about,
-        "operationId": f"{door.method.lower()}_{door.path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
+        "operationId": "_".join([door.method.lower(), *re.findall(r"\w+", door.path)]),
         "parameters": [
             {"name": item.name, "in": item.place, "required": item.required, "schema": dict(item.schema)}
             for item in door.parameters

@@ -38,9 +38,13 @@ def json_option(command: F) -> F:
 class Failed(click.ClickException):
     """Ends the command with a code and one line."""
 
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click reads it; a class-wide number is not enough here
+        return self.code
+
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
 
     def show(self, file: Any = None) -> None:
         click.echo(self.message, err=True)
@@ -122,9 +126,11 @@ async def _over_http(table: Table, method: str, path: str, asked: Mapping[str, A
 
         headers["Authorization"] = f"Bearer {Secrets(table.secrets, table.folder).read(table.bus.admin_key)}"
     try:
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-            async with session.request(method, base + sent, **content) as answer:
-                return _answer(answer.status, await answer.read())
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            session.request(method, base + sent, **content) as answer,
+        ):
+            return _answer(answer.status, await answer.read())
     except aiohttp.ClientConnectorError as error:
         raise ConnectionError(str(error)) from error
     except aiohttp.ClientError as error:

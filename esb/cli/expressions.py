@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from esb import conversion
 from esb.cli.asking import Failed
 from esb.cli.send import headers_of, headers_option
 from esb.clock import SystemClock
@@ -130,30 +132,7 @@ def convert(source: str, target: str, from_options: tuple[str, ...], to_options:
     services = _services()
     reading, writing = _codec(services, source, from_options), _codec(services, target, to_options)
     try:
-        decoded = reading.decode(body.read())
-        memory = decoded.memory if source == target else None
-        click.get_binary_stream("stdout").write(writing.encode(_fitting(decoded.tree, source, target), memory))
+        made = conversion.convert(body.read(), reading, writing)
     except EsbError as error:
         raise Failed(f"{error.code} {error}", 1) from error
-
-
-def _fitting(tree: Any, source: str, target: str) -> Any:
-    """What one format names and another does not: CSV is its rows; XML has one root."""
-    if source == "csv" and target == "json":
-        return tree["rows"]
-    if source == "csv" and target == "xml":
-        return {"rows": {"row": tree["rows"]}}
-    if target == "csv":
-        return _rows(tree)
-    if target == "xml" and isinstance(tree, list):
-        return {"rows": {"row": tree}}
-    if target == "xml" and isinstance(tree, dict) and len(tree) != 1:
-        return {"root": tree}
-    return tree
-
-
-def _rows(tree: Any) -> Any:
-    """The one list of records in a tree."""
-    while isinstance(tree, dict) and len(tree) == 1 and isinstance(next(iter(tree.values())), (dict, list)):
-        tree = next(iter(tree.values()))
-    return tree
+    sys.stdout.buffer.write(made)

@@ -77,7 +77,7 @@ def verbs(kind: str, about: str) -> click.Group:
     @table_option
     @json_option
     @click.pass_context
-    def released(context: click.Context, file: Path | None, as_json: bool, **which: Any) -> None:
+    def released(context: click.Context, /, file: Path | None, as_json: bool, **which: Any) -> None:
         """They go on: with the same id, so that the target still dedupes."""
         asked = {"kind": kind, **_chosen(**which)}
         _do(file or context.obj, as_json, "/held/{kind}/release", asked, "released")
@@ -88,7 +88,7 @@ def verbs(kind: str, about: str) -> click.Group:
     @table_option
     @json_option
     @click.pass_context
-    def discarded(context: click.Context, file: Path | None, as_json: bool, reason: str, **which: Any) -> None:
+    def discarded(context: click.Context, /, file: Path | None, as_json: bool, reason: str, **which: Any) -> None:
         """A person lets them go, with the reason."""
         asked = {"kind": kind, "reason": reason, **_chosen(**which)}
         _do(file or context.obj, as_json, "/held/{kind}/discard", asked, "discarded")
@@ -128,7 +128,9 @@ def verbs(kind: str, about: str) -> click.Group:
         @table_option
         @json_option
         @click.pass_context
-        def replayed(context: click.Context, file: Path | None, as_json: bool, delivered: bool, **which: Any) -> None:
+        def replayed(
+            context: click.Context, /, file: Path | None, as_json: bool, delivered: bool, **which: Any
+        ) -> None:
             """Release with a target filter: never to a target that already has it, unless --delivered."""
             asked = {"kind": kind, **_chosen(**which), "delivered": True if delivered else None}
             _do(file or context.obj, as_json, "/held/{kind}/release", asked, "released")

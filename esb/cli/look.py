@@ -90,7 +90,7 @@ def _account(answer: Any) -> None:
 @click.option("--key", help="NAME=VALUE of a business key")
 @click.option("--limit", type=int, default=50)
 @click.pass_context
-def messages(context: click.Context, file: Path | None, as_json: bool, **wanted: Any) -> None:
+def messages(context: click.Context, /, file: Path | None, as_json: bool, **wanted: Any) -> None:
     """The newest messages; `esb messages show ID` is what became of one."""
     context.obj = file
     if context.invoked_subcommand is None:

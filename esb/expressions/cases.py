@@ -158,7 +158,7 @@ def comparison(tree: Any) -> tuple[Any, tuple[str, ...]] | None:
 
 def _same(one: Any, other: Any) -> bool:
     """The same expression at two places."""
-    return _shape(one) == _shape(other)
+    return bool(_shape(one) == _shape(other))
 
 
 def _shape(node: Any) -> Any:

@@ -124,12 +124,10 @@ class Checker:
             hint = closest(node.function, self._functions)
             self._note(node, "E222", f"no function {node.function}()", hint)
             return None
-        if (function.style == "global") == (node.operand is not None):
-            if function.style == "method" or node.operand is not None:
-                form = f"x.{function.name}(...)" if function.style == "method" else f"{function.name}(x)"
-                if function.style != "both":
-                    self._note(node, "E222", f"{node.function} is not called like this", f"write {form}")
-                    return None
+        if function.style == ("global" if node.operand is not None else "method"):
+            form = f"x.{function.name}(...)" if function.style == "method" else f"{function.name}(x)"
+            self._note(node, "E222", f"{node.function} is not called like this", f"write {form}")
+            return None
         self._count(node, function, len(node.arguments) + (node.operand is not None))
         return function
 

@@ -418,12 +418,14 @@ class Writer:
         result = self._set(start, node.start)
         error = self._set("None", node.start)
         self._loops += 1
-        with self._bound(node.variables[0]) as local:
-            with self._block(f"for {local} in elements({operand}):", node.operand.start):
-                self.line("n -= 1", node.start)
-                with self._block("if n < 0:", node.start):
-                    self.line("over()", node.start)
-                self._turn(node, local, result, error)
+        with (
+            self._bound(node.variables[0]) as local,
+            self._block(f"for {local} in elements({operand}):", node.operand.start),
+        ):
+            self.line("n -= 1", node.start)
+            with self._block("if n < 0:", node.start):
+                self.line("over()", node.start)
+            self._turn(node, local, result, error)
         self._loops -= 1
         if node.name in ("all", "exists"):
             with self._block(f"if {error} is not None:", node.start):

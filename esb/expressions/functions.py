@@ -33,7 +33,14 @@ class Function(Struct, frozen=True):
 
 _TIMESTAMP: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
-_SECONDS: Final = {"h": 3600, "m": 60, "s": 1, "ms": Decimal("0.001"), "us": Decimal("0.000001"), "ns": Decimal("1e-9")}
+_SECONDS: Final[Mapping[str, Decimal]] = {
+    "h": Decimal(3600),
+    "m": Decimal(60),
+    "s": Decimal(1),
+    "ms": Decimal("0.001"),
+    "us": Decimal("0.000001"),
+    "ns": Decimal("1e-9"),
+}
 _OFFSET: Final = re.compile(r"([+-]?)(\d\d):(\d\d)")
 
 

@@ -247,7 +247,7 @@ def compare(left: Any, right: Any, operator: str) -> int:
         isinstance(left, datetime) and isinstance(right, datetime)
     ):
         no_such(operator, left, right)
-    return (left > right) - (left < right)
+    return int(left > right) - int(left < right)
 
 
 def less(left: Any, right: Any) -> bool:

@@ -26,7 +26,25 @@ _RELATIONS: Final = {"==", "!=", "<", "<=", ">", ">=", "in"}
 _WORDS: Final = {"and": "&&", "or": "||", "not": "!"}
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _RESERVED: Final = frozenset(
-    "as break const continue else for function if import let loop package namespace return void while in".split()
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "void",
+        "while",
+        "in",
+    ]
 )
 _LOOPS: Final = {"all": 2, "exists": 2, "exists_one": 2, "existsOne": 2, "map": 2, "filter": 2}
 

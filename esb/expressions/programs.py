@@ -17,7 +17,23 @@ from esb.expressions.trace import Leaf, Trace, leaves_of
 from esb.expressions.values import Optional
 
 VARIABLES: Final = frozenset(
-    "body raw header source part parent message now today var item status reply namespaces state".split()
+    [
+        "body",
+        "raw",
+        "header",
+        "source",
+        "part",
+        "parent",
+        "message",
+        "now",
+        "today",
+        "var",
+        "item",
+        "status",
+        "reply",
+        "namespaces",
+        "state",
+    ]
 )
 
 

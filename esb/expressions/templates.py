@@ -54,7 +54,7 @@ def unwrapped(value: Any, text: str) -> Any:
 
 
 def segments(text: str, environment: Environment) -> tuple[str | Program, ...]:
-    """Splits a template; the CEL lexer finds each placeholder's end, so that braces and texts inside it are no matter."""
+    """Splits a template; the CEL lexer finds each placeholder's end, so braces and texts inside it are no matter."""
     found: list[str | Program] = []
     plain: list[str] = []
     place = 0

@@ -114,10 +114,12 @@ class Demo:
         part = ROOM / "drop" / ".branch-7.part"
         part.write_text(text)
         part.rename(ROOM / "drop" / "branch-7.csv")
-        say(f"2. A branch office drops a CSV with {ROWS} rows; row 13 lacks a field and row 25 has a quantity of 'many'.")
+        say(
+            f"2. A branch office drops a CSV with {ROWS} rows; line 13 lacks a field, line 25 has a quantity of 'many'."
+        )
 
     def post(self, number: int) -> None:
-        """Posts one XML order until its fate is known: the order's own number is its key, so a resend changes nothing."""
+        """Posts one XML order until its fate is known: its own number is its key, so a resend changes nothing."""
         customer = "unknown" if number == 5 else "ACME"
         total = "25000.00" if number % 10 == 0 else f"{number}.90"
         order = (
@@ -142,7 +144,7 @@ class Demo:
         self.targets(False, True)
         bus = self.bus()
         self.drop_rows()
-        say(f"3. A partner posts {ORDERS} XML orders; in the middle the shop goes down, then the bus is killed (SIGKILL).")
+        say(f"3. A partner posts {ORDERS} XML orders; the shop goes down, then the bus is killed (SIGKILL).")
         for number in range(ORDERS // 3):
             self.post(number)
         shop.send_signal(signal.SIGKILL)
@@ -179,13 +181,16 @@ class Demo:
         self.wait(lambda: (ROOM / "drop" / "done" / "branch-7.csv").exists(), "the file to be done")
 
     def verdict(self) -> None:
-        archive = [json.loads(line) for file in (ROOM / "archive").glob("*.jsonl") for line in file.read_text().splitlines()]
+        lines = [line for file in (ROOM / "archive").glob("*.jsonl") for line in file.read_text().splitlines()]
+        archive = [json.loads(line) for line in lines]
         archived = {order["id"] for order in archive}
         orders = {name for name in archived if name.startswith("X")}
         rows = {name for name in archived if name.startswith("R")}
         lost = self.acknowledged - orders
-        say(f"5. {len(self.acknowledged)} orders were acknowledged, {len(orders)} arrived in the archive, {len(lost)} are lost.")
-        say(f"   {len(rows)} of {ROWS} rows went out as JSON, each once: {len(archive)} lines, {len(archived)} different.")
+        said = f"{len(self.acknowledged)} orders were acknowledged, {len(orders)} arrived in the archive"
+        say(f"5. {said}, {len(lost)} are lost.")
+        each = f"{len(archive)} lines, {len(archived)} different"
+        say(f"   {len(rows)} of {ROWS} rows went out as JSON, each once: {each}.")
         (bad,) = (ROOM / "drop" / "bad").glob("*.bad.csv")
         say(f"   The 2 bad rows came back in drop/bad/{bad.name}:")
         for line in bad.read_text().splitlines():

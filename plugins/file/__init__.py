@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from esb import Component, hook
 from esb_plugins.file.source import SOURCE
 from esb_plugins.file.target import TARGET
+
+from esb import Component, hook
 
 
 @hook

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from esb_plugins.file import folders, rejects
 from msgspec import Struct
 
 from esb import Accept, Busy, Closing, Component, Context, Duration, Incoming, MessageError, OptionError, StoreError
-from esb_plugins.file import folders, rejects
 
 log = logging.getLogger(__name__)
 

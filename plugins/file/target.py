@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
+from esb_plugins.file import folders
+from esb_plugins.file.journal import Journal
 from msgspec import Struct
 
 from esb import Component, Context, Delivery, NameTemplate, OptionError, Receipt, Rejected, Unavailable
-from esb_plugins.file import folders
-from esb_plugins.file.journal import Journal
 
 
 class FileTargetOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +43,17 @@ class FileTarget:
         try:
             if self._options.append:
                 async with self._turn:
-                    return await self._context.thread(self._append, name, body, delivery)
-            return await self._context.thread(self._write, name, body, delivery)
+                    written: Receipt = await self._context.thread(self._append, name, body, delivery)
+                    return written
+            return await self._whole(name, body, delivery)
         except FileExistsError as error:
             raise Rejected(f"{name} is there already", code="D471") from error
         except OSError as error:
             raise Unavailable(f"{name} cannot be written: {error.strerror or error}", code="D472") from error
+
+    async def _whole(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
+        made: Receipt = await self._context.thread(self._write, name, body, delivery)
+        return made
 
     def _write(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
         self._folder.mkdir(parents=True, exist_ok=True)

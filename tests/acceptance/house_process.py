@@ -107,9 +107,10 @@ class House:
     async def ask(self, path: str) -> tuple[int, Any]:
         """A question to the admin API over its socket."""
         connector = aiohttp.UnixConnector(path=str(self.folder / "var" / "admin.sock"))
-        async with aiohttp.ClientSession(connector=connector) as session, session.get(
-            f"http://esb{path}", timeout=aiohttp.ClientTimeout(total=10)
-        ) as answer:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(f"http://esb{path}", timeout=aiohttp.ClientTimeout(total=10)) as answer,
+        ):
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
 

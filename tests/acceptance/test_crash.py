@@ -43,7 +43,8 @@ def judge(verdict: Verdict) -> None:
 async def test_what_was_acknowledged_reaches_every_target_through_thirty_kills(tmp_path: Path) -> None:
     run = CrashRun(tmp_path, kills=30)
     verdict = await run.run()
-    print(f"acknowledged {len(verdict.tally.acknowledged)}, rows {len(verdict.tally.rows)}, kills {verdict.tally.kills}")
+    tally = verdict.tally
+    print(f"acknowledged {len(tally.acknowledged)}, rows {len(tally.rows)}, kills {tally.kills}")
     judge(verdict)
     assert verdict.tally.kills == 30
     assert len(verdict.tally.acknowledged) > 300

@@ -210,7 +210,9 @@ async def test_a_claim_read_again_is_finished_and_not_accepted_again_r2() -> Non
 
 
 async def test_a_message_is_handed_to_another_route_in_the_same_commit() -> None:
-    table = HEAD + """
+    table = (
+        HEAD
+        + """
 [route.door]
 from = { http = "POST /door" }
 do = [{ read = "json" }]
@@ -220,6 +222,7 @@ from = { route = true }
 do = [{ read = "json" }, { set = { "body.seen" = 'true' } }, { write = "json" }]
 to = ["erp"]
 """
+    )
     async with running(table) as bus:
         await bus.send("door", '{"id": "9"}')
         await bus.settled()
@@ -229,7 +232,9 @@ to = ["erp"]
 
 
 async def test_routes_that_hand_to_each_other_end_as_a_loop_and_not_for_ever() -> None:
-    table = HEAD + """
+    table = (
+        HEAD
+        + """
 [route.a]
 from = [{ http = "POST /a" }, { route = true }]
 to = ["route:b"]
@@ -237,6 +242,7 @@ to = ["route:b"]
 from = { route = true }
 to = ["route:a"]
 """
+    )
     async with running(table) as bus:
         await bus.send("a", "x")
         await bus.settled()
@@ -248,14 +254,15 @@ to = ["route:a"]
 
 
 async def test_an_ordered_key_waits_for_its_first_and_other_keys_go_on_r14() -> None:
-    table = HEAD.replace(
-        '[target.bank]', 'order_by = "{body.key}"\n[target.bank]'
-    ) + """
+    table = (
+        HEAD.replace("[target.bank]", 'order_by = "{body.key}"\n[target.bank]')
+        + """
 [route.orders]
 from = { http = "POST /orders" }
 do = [{ read = "json" }]
 to = ["erp"]
 """
+    )
     async with running(table) as bus:
         bus.targets["erp"].answer("down", "ok")
         for key, number in (("k", 1), ("k", 2), ("other", 3)):
@@ -269,11 +276,14 @@ to = ["erp"]
 
 
 async def test_what_expires_is_not_delivered_and_says_so() -> None:
-    table = HEAD.replace("[target.bank]", 'expires = "1m"\n[target.bank]') + """
+    table = (
+        HEAD.replace("[target.bank]", 'expires = "1m"\n[target.bank]')
+        + """
 [route.orders]
 from = { http = "POST /orders" }
 to = ["erp"]
 """
+    )
     async with running(table) as bus:
         bus.targets["erp"].answer(*["down"] * 50)
         accepted = await bus.send("orders", "x")
