@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from esb.table.model import Place, ReplySpec, RouteSpec, Table, ToSpec
+from esb.table.model import Place, RouteSpec, Table, ToSpec
 from esb.table.notes import Notes
 
 _MENTIONS: Final = re.compile(r"\b(body|raw|xpath)\b")
@@ -29,23 +29,19 @@ class Answers:
             self._late()
 
     def _replies(self) -> None:
-        """`reply` wants a sender who hears it, and a target that the route leads to."""
+        """An answer comes from where the route leads."""
         route = self._route
-        items = [*route.to, *(to for case in route.cases for to in case.to)]
+        items = route.leads_to
         reached = {to.target for to in items}
         for source in route.sources:
             reply, place = source.reply, (*source.place, "reply")
-            if reply != ReplySpec() and not source.component.answers:
-                said = f"{self._front}a {source.component.name} source has nobody to answer"
-                self._notes.add(place, "E177", said, "leave reply out")
-            elif reply.target in self._table.targets and reply.target not in reached and not _hands_over(items):
+            if reply.target in self._table.targets and reply.target not in reached and not _hands_over(items):
                 said = f"{self._front}the answer waits for {reply.target}, where no case and no to leads"
                 self._notes.add(place, "E169", said, f"it leads to {', '.join(sorted(filter(None, reached)))}")
 
     def _handed(self) -> None:
         """A route that is handed messages says so."""
-        items = [*self._route.to, *(to for case in self._route.cases for to in case.to)]
-        for to in items:
+        for to in self._route.leads_to:
             route = self._table.routes.get(to.route or "")
             if route is not None and not route.from_route:
                 said = f'{self._front}route "{route.name}" takes nothing from other routes'

@@ -33,7 +33,8 @@ class Names(NamedTuple):
 
 
 class Draft:
-    """Notes what is wrong, and gathers the expressions that stand outside of components' options."""
+    """Notes what is wrong, and gathers the expressions that stand outside of components' options. `broken` are the
+    routes and targets with a step that could not be made: what follows from their steps is not looked at."""
 
     def __init__(self, notes: Notes, catalogue: Catalogue, defaults: Defaults, names: Names, main: Path) -> None:
         self.notes = notes
@@ -41,6 +42,7 @@ class Draft:
         self.defaults = defaults
         self.names = names
         self.said: list[Said] = []
+        self.broken: set[Place] = set()
         self._main = main
 
     def folder(self, place: Place) -> Path | None:

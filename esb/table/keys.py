@@ -56,7 +56,7 @@ _TABLES: Final[Mapping[str, frozenset[str]]] = {
 def _keys_of(path: Path) -> frozenset[str]:
     """What a table may hold; nothing where that depends on a plugin."""
     if not path:
-        return TOP
+        return frozenset({"esb", "include"})
     if len(path) == 4 and path[0] == "route" and path[2] == "cases":
         return CASE
     depth = 1 if path[0] in MAIN_ONLY else 2

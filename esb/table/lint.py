@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from esb.errors import OptionError, Problem
 from esb.plugins import Registry
 from esb.table import keys
 from esb.table.answers import Answers
-from esb.table.draft import Said
+from esb.table.draft import Draft
 from esb.table.flow import Flow
 from esb.table.language import Language
 from esb.table.leaves import leaves
@@ -22,28 +20,26 @@ from esb.units import Expression, Secret, Template
 
 
 class Lint:
-    """One table, looked over. `said` are the expressions beside components' options, `codecs` the formats' options."""
+    """One table, looked over; the draft has the expressions beside components' options."""
 
     def __init__(
         self,
         table: Table,
         registry: Registry,
         notes: Notes,
-        said: Sequence[Said],
-        codecs: Sequence[tuple[Place, Struct]],
+        draft: Draft,
     ) -> None:
         self._table = table
         self._notes = notes
-        self._said = said
-        self._codecs = codecs
+        self._draft = draft
         self._language = Language(table, registry, notes)
         self._claims: dict[tuple[str, str, str], Place] = {}
         self._seen: set[Place] = set()
 
     def run(self) -> None:
-        for said in self._said:
+        for said in self._draft.said:
             self._language.check(said.text, said.place, template=said.template)
-        for place, options in self._codecs:
+        for place, options in self._draft.catalogue.codecs:
             self._texts(options, place, "", "")
         for target in self._table.targets.values():
             self._target(target)
@@ -66,7 +62,9 @@ class Lint:
                 self._steps(to.do)
         for to in route.to:
             self._steps(to.do)
-        Flow(self._table, route, self._notes, self._language).check()
+        targets = {("target", to.target) for to in route.leads_to}
+        if not ({route.place} | targets) & self._draft.broken:
+            Flow(self._table, route, self._notes, self._language).check()
         Answers(self._table, route, self._notes).check()
 
     def _steps(self, steps: Sequence[StepSpec]) -> None:

@@ -19,7 +19,7 @@ from esb.table.draft import Draft, Names
 from esb.table.files import FORMAT, Files
 from esb.table.lint import Lint
 from esb.table.logins import read_auth, read_secrets
-from esb.table.model import Bus, Defaults, Listener, MapSpec, OutcomeSpec, RouteSpec, Table, TestSpec
+from esb.table.model import Bus, Defaults, Listener, MapSpec, OutcomeSpec, Place, RouteSpec, Table, TestSpec
 from esb.table.notes import Atlas, Notes, closest
 from esb.table.routes import read_route
 from esb.table.targets import read_target
@@ -79,7 +79,7 @@ class Assembly:
 
     def table(self) -> Table:
         self._top()
-        bus = values.convert(self._tables("bus"), Bus, ("bus",), self._notes) or Bus()
+        bus = self._settled(self._tables("bus"), Bus, ("bus",), Bus())
         defaults = self._defaults()
         retry = {"patient": RetryPolicy(), **self._named("retry", RetryPolicy, RetryPolicy())}
         secrets = read_secrets(self._tables("secrets"), self._notes)
@@ -111,7 +111,7 @@ class Assembly:
             atlas=self._notes.atlas,
         )
         settings.Settings(table, self._notes).check(name for name, _ in self._each("listener"))
-        Lint(table, self._registry, self._notes, draft.said, catalogue.codecs).run()
+        Lint(table, self._registry, self._notes, draft).run()
         return table
 
     def _top(self) -> None:
@@ -155,9 +155,13 @@ class Assembly:
         for name, value in self._each(key):
             values.check_name(name, (key, name), self._notes)
             given = {**default, **value} if name == "default" else value
-            spec = values.convert(given, kind, (key, name), self._notes)
-            made[name] = instead if spec is None else spec
+            made[name] = self._settled(given, kind, (key, name), instead)
         return made
+
+    def _settled(self, value: Mapping[str, Any], kind: type[S], place: Place, instead: S) -> S:
+        """The Struct; what is right in it where something is wrong."""
+        made = values.convert(value, kind, place, self._notes)
+        return values.salvaged(value, kind, instead) if made is None else made
 
     def _defaults(self) -> Defaults:
         value = dict(self._tables("defaults"))
@@ -168,8 +172,7 @@ class Assembly:
                 parse = partial(forms.outcome, given, allowed)
                 outcome = forms.read(parse, ("defaults", key), self._notes)
                 outcomes |= {} if outcome is None else {key: outcome}
-        made = values.convert(value, Defaults, ("defaults",), self._notes) or Defaults()
-        return replace(made, **outcomes)
+        return replace(self._settled(value, Defaults, ("defaults",), Defaults()), **outcomes)
 
     def _retry_of(self, defaults: Defaults, retry: Mapping[str, RetryPolicy]) -> None:
         if defaults.retry not in retry:

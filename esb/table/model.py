@@ -118,6 +118,11 @@ class RouteSpec(Struct, frozen=True, kw_only=True):
     off: str | None = None
     paused: str | None = None
 
+    @property
+    def leads_to(self) -> tuple[ToSpec, ...]:
+        """Every item of every `to`."""
+        return (*self.to, *(to for case in self.cases for to in case.to))
+
 
 class TargetSpec(ComponentSpec, frozen=True, kw_only=True):
     name: str

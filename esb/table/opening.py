@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from esb.errors import ConfigError, OptionError, Problem
 from esb.table.lint import located
-from esb.table.model import ComponentSpec, StepSpec, Table, ToSpec
+from esb.table.model import ComponentSpec, StepSpec, Table
 
 
 class Opener(Protocol):
@@ -55,8 +55,7 @@ def _steps(table: Table) -> Iterator[tuple[str, StepSpec]]:
 
 def _all(table: Table) -> Iterator[tuple[str, StepSpec]]:
     for route in table.routes.values():
-        items: list[ToSpec] = [*route.to, *(to for case in route.cases for to in case.to)]
-        lists: list[Sequence[StepSpec]] = [route.do, *(case.do for case in route.cases), *(to.do for to in items)]
+        lists = [route.do, *(case.do for case in route.cases), *(to.do for to in route.leads_to)]
         yield from ((f"route.{route.name}", step) for steps in lists for step in steps)
     for target in table.targets.values():
         yield from ((f"target.{target.name}", step) for step in target.do)

@@ -118,18 +118,22 @@ def _handed(draft: Draft, item: Mapping[str, Any], place: Place) -> None:
 
 def _source(draft: Draft, value: Mapping[str, Any], place: Place) -> SourceSpec | None:
     found = draft.catalogue.find("source", value, place)
+    plain = Plain(value if found is None else found.common, place, draft.notes)
+    reply, auth = _reply(draft, value, place), draft.auth(plain, place)
     if found is None:
         return None
-    plain = Plain(found.common, place, draft.notes)
+    if "reply" in value and not found.component.answers:
+        said = f"{route_of(place)}a {found.component.name} source has nobody to answer"
+        draft.notes.add((*place, "reply"), "E177", said, "leave reply out", key=True)
     return SourceSpec(
         component=found.component,
         options=found.options,
         place=place,
         folder=draft.folder(place),
         once=draft.template(plain, place, "once"),
-        reply=_reply(draft, found.common, place),
+        reply=reply,
         every=plain.quantity("every", Duration),
-        auth=draft.auth(plain, place),
+        auth=auth,
         placement=plain.choice("placement", _PLACEMENT, None),
     )
 
@@ -212,7 +216,9 @@ def _end(draft: Draft, value: Mapping[str, Any], place: Place, name: str) -> Out
     said = value[kind]
     if kind == "to":
         if said in ([], ""):
-            draft.notes.add((*place, "to"), "E165", f'{route_of(place)}case "{name}" leads nowhere', 'drop = "why"')
+            draft.notes.add(
+                (*place, "to"), "E165", f'{route_of(place)}case "{name}" leads nowhere', 'write drop = "why"'
+            )
         return None
     if not isinstance(said, str):
         draft.wrong((*place, kind), f"{kind} is not a text", f'write {kind} = "why"')

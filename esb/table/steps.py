@@ -13,8 +13,9 @@ from esb.table.plain import Plain
 
 
 class Around(NamedTuple):
-    """What a `use` says for each of its steps, and through which names it came here."""
+    """What a `use` says for each of its steps, through which names it came here, and whose `do` it began in."""
 
+    owner: Place = ()
     through: tuple[str, ...] = ()
     condition: str | None = None
     bad: OutcomeSpec | None = None
@@ -23,7 +24,9 @@ class Around(NamedTuple):
 
 def read_steps(draft: Draft, value: Any, place: Place, around: Around = Around()) -> tuple[StepSpec, ...]:
     """The steps of one `do`, in order."""
+    around = around if around.owner else around._replace(owner=place[:2])
     if not isinstance(value, list):
+        draft.broken.add(around.owner)
         draft.wrong(place, "do is not a list", "write do = [{ ... }, { ... }]")
         return ()
     made: list[StepSpec] = []
@@ -35,6 +38,7 @@ def read_steps(draft: Draft, value: Any, place: Place, around: Around = Around()
             hint = (
                 f'write {{ read = "{item}" }}' if item in draft.catalogue.names("codec") else 'write { read = "json" }'
             )
+            draft.broken.add(around.owner)
             draft.wrong(here, "a step is a table", hint)
     return tuple(made)
 
@@ -48,6 +52,7 @@ def _use(draft: Draft, value: Mapping[str, Any], place: Place, around: Around) -
     if name not in known:
         said = f'{route_of(place)}no steps named "{name}"'
         draft.notes.add((*place, "use"), "E210", said, closest(str(name), known))
+        draft.broken.add(around.owner)
         return ()
     if name in around.through:
         said = f'steps "{name}" use themselves: {" -> ".join((*around.through, name))}'
@@ -67,6 +72,7 @@ def _common(draft: Draft, value: Mapping[str, Any], place: Place, around: Around
     if "bad" in value:
         bad = forms.read(lambda: forms.outcome(value["bad"], forms.BAD), (*place, "bad"), draft.notes) or bad
     return Around(
+        around.owner,
         around.through,
         both[0] if len(both) == 1 else " && ".join(f"({part})" for part in both) or None,
         bad,
@@ -78,6 +84,7 @@ def _step(draft: Draft, value: Mapping[str, Any], place: Place, around: Around) 
     common = _common(draft, value, place, around)
     found = draft.catalogue.find("step", value, place)
     if found is None:
+        draft.broken.add(around.owner)
         return []
     spec = StepSpec(
         component=found.component,

@@ -6,6 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, TypeVar, Union
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 
 from esb.table import keys
 from esb.table.model import Place
-from esb.table.notes import Notes, closest, one_of, route_of
+from esb.table.notes import Notes, closest, near_to, one_of, route_of
 from esb.units import Secret, decode_option
 
 S = TypeVar("S", bound=Struct)
@@ -54,6 +55,21 @@ def convert(
     return made
 
 
+def salvaged(value: Mapping[str, Any], kind: type[S], instead: S) -> S:
+    """What is right in a table whose faults are noted, so that what follows from it can be looked at as well."""
+    right: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        with suppress(msgspec.ValidationError):
+            if field.encode_name in value:
+                item = value[field.encode_name]
+                msgspec.convert(item, field.type, strict=True, dec_hook=decode_option)
+                right[field.encode_name] = item
+    try:
+        return msgspec.convert(right, kind, strict=True, dec_hook=decode_option)
+    except msgspec.ValidationError:
+        return instead
+
+
 class Faults:
     """Finds all that is wrong with a value that msgspec refused: msgspec itself stops at the first fault, and hides the
     names in nested ones."""
@@ -71,12 +87,14 @@ class Faults:
         also: Iterable[str] = (),
     ) -> None:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        known = [aliases.get(name, name) for name in fields] + list(also)
+        known = [aliases.get(name, name) for name in fields if name != "codec_options"]
         for key, item in value.items():
             if key in fields:
                 self.of_value(item, fields[key].type, (*place, aliases.get(key, key)))
             else:
-                keys.unknown(self._notes, place, key, closest(key, known), self._front)
+                near = near_to(key, [*known, *also])
+                hint = f'did you mean "{near}"?' if near else closest(key, known)
+                keys.unknown(self._notes, place, key, hint, self._front)
         for name, field in fields.items():
             if field.required and name not in value:
                 key = aliases.get(name, name)
