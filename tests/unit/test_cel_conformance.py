@@ -11,13 +11,14 @@ import pytest
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "expressions.md"
 BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 
+EXACT = "whole numbers and doubles are compared exactly, not by rounding the whole number"
 REASONS = {
     "unbound_is_runtime_error": "an unknown name is found when the table is checked, not when a message comes",
     "short_circuit_type": "a constant that is neither true nor false is found when the table is checked",
-    "not_lt_dyn_int_big_lossy_double": "whole numbers and doubles are compared exactly, not by rounding the whole number",
-    "not_gt_dyn_big_double_int": "whole numbers and doubles are compared exactly, not by rounding the whole number",
-    "lte_dyn_big_double_int": "whole numbers and doubles are compared exactly, not by rounding the whole number",
-    "gte_dyn_int_big_lossy_double": "whole numbers and doubles are compared exactly, not by rounding the whole number",
+    "not_lt_dyn_int_big_lossy_double": EXACT,
+    "not_gt_dyn_big_double_int": EXACT,
+    "lte_dyn_big_double_int": EXACT,
+    "gte_dyn_int_big_lossy_double": EXACT,
     "self_eval_container_lookup": "there are no containers: a name is a variable of the table",
     "map_null_entry_no_such_key": "a field of null counts as missing",
     "map support (all key types)": "a map's keys 1 and true are one key in Python",
