@@ -78,7 +78,9 @@ class Verdict:
 class CrashRun:
     """One run in one folder."""
 
-    def __init__(self, folder: Path, *, kills: int, seed: int = 7, command: list[str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, kills: int, seed: int = 7, command: list[str] | None = None, patience: float = 60
+    ) -> None:
         self.folder = folder
         self.kills = kills
         self.random = random.Random(seed)
@@ -87,6 +89,7 @@ class CrashRun:
         self.house = House(folder, command)
         self.tally = Tally()
         self._stop = False
+        self.patience = patience
         (folder / "drop").mkdir()
 
     async def run(self) -> Verdict:
@@ -167,7 +170,7 @@ class CrashRun:
 
     async def _drained(self) -> None:
         """Until nothing waits and no file lies in the folder."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             _, status = await self.house.ask("/status")
             waiting = sum(target["waiting"] for target in status["targets"])

@@ -53,7 +53,7 @@ async def test_what_was_acknowledged_reaches_every_target_through_thirty_kills(t
 
 @pytest.mark.timeout(120)
 async def test_the_harness_catches_a_build_that_acknowledges_before_the_commit(tmp_path: Path) -> None:
-    run = CrashRun(tmp_path, kills=4, command=[sys.executable, "-c", SABOTAGE])
+    run = CrashRun(tmp_path, kills=4, command=[sys.executable, "-c", SABOTAGE], patience=6)
     verdict = await run.run()
     assert len(verdict.lost) > 0
 
