@@ -130,8 +130,8 @@ async def backlog(waiting: int, count: int) -> dict[str, object]:
             await send(count if not waiting else 1000)
             began = time.perf_counter()
             await bus.resume("target", "out")
-            left = sum(rows for rows, _ in (await bus.store.backlog()).values()) - count
-            while sum(rows for rows, _ in (await bus.store.backlog()).values()) > max(left, 0):
+            left = sum(entry[0] for entry in (await bus.store.backlog()).values()) - count
+            while sum(entry[0] for entry in (await bus.store.backlog()).values()) > max(left, 0):
                 await asyncio.sleep(0.005)
             took = time.perf_counter() - began
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
