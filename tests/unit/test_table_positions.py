@@ -7,7 +7,7 @@ import tomli
 
 from esb.table.positions import Positions
 
-TEXT = '''\
+TEXT = """\
 a = 1
 b.c = "x"
 [t.u]
@@ -19,7 +19,7 @@ n = "second"
 [list.sub]
 deep = 'here'
 "quoted key" = true
-'''
+"""
 
 
 @pytest.mark.parametrize(
