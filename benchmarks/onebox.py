@@ -82,7 +82,9 @@ def part_a(runs: int, count: int) -> None:
     )
     floor, bus = median(found["floor"], "rate"), median(found["bus"], "rate")
     print(f"(a) floor {floor:,.0f}/s, bus {bus:,.0f}/s: {bus / floor:.2f} of the floor (bar 0.5, aim 7,000/s)")
-    print(f"    pruned while it ran: {median(found['bus'], 'pruned'):,.0f} messages; balanced: {found['bus'][-1]['balanced']}")
+    print(
+        f"    pruned while it ran: {median(found['bus'], 'pruned'):,.0f} messages; balanced: {found['bus'][-1]['balanced']}"
+    )
 
 
 class Served:
@@ -198,7 +200,7 @@ def idle_table(routes: int) -> str:
     head += '[target.out]\nfile = "out"\nname = "{message.id}"\n'
     route = (
         '[route.r{0}]\nfrom = {{ http = "POST /r{0}" }}\ndo = [{{ read = "json" }}]\n'
-        "cases = [\n  {{ name = \"a\", when = 'body.kind == \"k{0}\" && body.n > {0}', to = [\"out\"] }},\n"
+        'cases = [\n  {{ name = "a", when = \'body.kind == "k{0}" && body.n > {0}\', to = ["out"] }},\n'
         '  {{ name = "b", otherwise = true, drop = "no" }},\n]\n'
     )
     return head + "".join(route.format(number) for number in range(routes))

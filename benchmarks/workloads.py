@@ -116,7 +116,9 @@ async def through_the_bus(count: int) -> dict[str, object]:
             took = time.perf_counter() - began
             account = await bus.store.account()
             sums = [item for item in account.sums if item.book == "messages"]
-            pruned = count - (await bus.store.query(lambda db: db.execute("SELECT count(*) FROM message").fetchone()[0]))
+            pruned = count - (
+                await bus.store.query(lambda db: db.execute("SELECT count(*) FROM message").fetchone()[0])
+            )
             came = sum(item.came for item in sums)
             return {"rate": count / took, "balanced": account.balanced and came == count, "pruned": pruned}
 

@@ -46,7 +46,9 @@ def told(text: str, *, plugins: Registry | None = None, **files: str) -> list[st
     said = []
     for problem in found(text, plugins=plugins, **files):
         name = Path(problem.file or "").name
-        place = f"{problem.line}:{problem.column}" if name == "routes.toml" else f"{name}:{problem.line}:{problem.column}"
+        place = (
+            f"{problem.line}:{problem.column}" if name == "routes.toml" else f"{name}:{problem.line}:{problem.column}"
+        )
         hint = f"; {problem.hint}" if problem.hint else ""
         mark = "" if problem.severity == "error" else "warning "
         said.append(f"{mark}{place} {problem.code} {problem.message}{hint}")

@@ -39,7 +39,20 @@ async def test_an_fdatasync_lies_between_a_request_and_its_202(tmp_path: Path) -
     port = free_port()
     (tmp_path / "routes.toml").write_text(TABLE.format(port=port))
     log = tmp_path / "strace.log"
-    command = ["strace", "-f", "-s", "64", "-o", str(log), "-e", CALLS, *ESB, "run", "-f", str(tmp_path / "routes.toml")]
+    command = [
+        "strace",
+        "-f",
+        "-s",
+        "64",
+        "-o",
+        str(log),
+        "-e",
+        CALLS,
+        *ESB,
+        "run",
+        "-f",
+        str(tmp_path / "routes.toml"),
+    ]
     house = House(tmp_path, command)
     async with house.running():
         for number in range(5):
@@ -70,7 +83,9 @@ def synced_before_answers(text: str) -> int:
 
 
 def test_the_check_sees_an_answer_before_the_sync() -> None:
-    log = '1 recvfrom(9, "POST /orders HTTP"...) = 80\n1 sendto(9, "HTTP/1.1 202 Accepted"...) = 90\n2 fdatasync(5) = 0\n'
+    log = (
+        '1 recvfrom(9, "POST /orders HTTP"...) = 80\n1 sendto(9, "HTTP/1.1 202 Accepted"...) = 90\n2 fdatasync(5) = 0\n'
+    )
     try:
         synced_before_answers(log)
     except AssertionError as error:

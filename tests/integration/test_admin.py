@@ -162,9 +162,11 @@ async def test_without_the_key_from_another_host_or_as_a_form_nothing_is_answere
     assert (status, said["code"]) == (401, "C401")
     status, _, _ = await served.get("/status", Host="evil.example")
     assert status == 421
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {'k' * 32}"}) as session:
-        async with session.post(served.base + "/drain", data={"a": "b"}) as answer:
-            assert answer.status == 415
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {'k' * 32}"}) as session,
+        session.post(served.base + "/drain", data={"a": "b"}) as answer,
+    ):
+        assert answer.status == 415
 
 
 async def test_metrics_count_by_route_and_target(served: Served) -> None:

@@ -13,7 +13,8 @@ _PORT: Final = "127.0.0.1:8080"
 
 def write(folder: Path, http_port: int) -> list[Path]:
     """Writes the project and gives its files. The folder is made; nothing that is there already is overwritten:
-    raises FileExistsError before anything was written. Others may not write into its folders: adapters would be refused."""
+    raises FileExistsError before anything was written. Others may not write into its folders, or adapters there
+    would be refused."""
     texts = {folder / name: _text(template, http_port) for template, name in _FILES.items()}
     for path in texts:
         if path.exists():
