@@ -82,9 +82,8 @@ def part_a(runs: int, count: int) -> None:
     )
     floor, bus = median(found["floor"], "rate"), median(found["bus"], "rate")
     print(f"(a) floor {floor:,.0f}/s, bus {bus:,.0f}/s: {bus / floor:.2f} of the floor (bar 0.5, aim 7,000/s)")
-    print(
-        f"    pruned while it ran: {median(found['bus'], 'pruned'):,.0f} messages; balanced: {found['bus'][-1]['balanced']}"
-    )
+    pruned, balanced = median(found["bus"], "pruned"), found["bus"][-1]["balanced"]
+    print(f"    pruned while it ran: {pruned:,.0f} messages; balanced: {balanced}")
 
 
 class Served:
