@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from esb import DecodeError
 
-LARGEST: Final = 4_000_000
-"""Characters of a text that is searched for the exact place: a verdict must not take long, even on a hostile body."""
+MOST: Final = 200_000
+"""Tokens that are looked at for the exact place: a verdict must not take long, even on a hostile body."""
 
 _TOKEN: Final = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\],:])|([^\s{}\[\],:"]+)', re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -63,11 +64,9 @@ def place_of(text: str, position: int) -> tuple[int, int, str]:
 
 def _tokens(text: str) -> Iterator[_Token]:
     """Strings that are keys, numbers and words, each with the levels it stands in. Tolerates any text."""
-    if len(text) > LARGEST:
-        return
     levels: list[_Level] = []
     wants_key = False
-    for match in _TOKEN.finditer(text):
+    for match in islice(_TOKEN.finditer(text), MOST):
         string, mark, word = match.groups()
         if mark is None:
             is_key = wants_key and string is not None

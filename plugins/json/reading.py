@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, NoReturn
@@ -31,7 +32,11 @@ _ESCAPE: Final = re.compile(
 
 
 class _Fault(Exception):
-    """What the parser's hooks found; where it stands is looked up afterwards."""
+    """What the parser's hooks found: a code and a text; where it stands is looked up afterwards."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Reader:
@@ -106,7 +111,7 @@ class Reader:
         if len(text) <= _SHORT:
             return int(text)
         if len(text) > self._max_number:
-            raise _Fault
+            raise self._long()
         if len(text) > 20:
             return Decimal(text)
         value = int(text)
@@ -114,11 +119,14 @@ class Reader:
 
     def _fraction(self, text: str) -> Decimal:
         if len(text) > self._max_number:
-            raise _Fault
+            raise self._long()
         exponent = text.lower().partition("e")[2]
         if exponent and (len(exponent) > 9 or abs(int(exponent)) > self._max_number):
-            raise _Fault
+            raise self._long()
         return Decimal(text)
+
+    def _long(self) -> _Fault:
+        return _Fault("M212", f"a number of over {self._max_number} digits (option max_number)")
 
     def _explain(self, text: str, error: Exception) -> NoReturn:
         """The parser's refusal as a DecodeError with its place."""
@@ -134,7 +142,8 @@ class Reader:
                 f"not JSON: {said} (line {line} column {error.colno})",
                 line=line, offset=offset, place=place,
             ) from None  # fmt: skip
-        raise DecodeError("a number or a name that no JSON may hold", code="M212") from None
+        code = error.code if isinstance(error, _Fault) else "M212"
+        raise DecodeError(str(error), code=code) from None
 
 
 def _count_keys(tree: Any) -> int:
@@ -158,12 +167,14 @@ def _count_keys(tree: Any) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree = dict(pairs)
     if len(tree) != len(pairs):
-        raise _Fault
+        times = Counter(key for key, _ in pairs)
+        key = next(key for key, count in times.items() if count > 1)
+        raise _Fault("M211", f"the key {json.dumps(key[:40], ensure_ascii=False)} stands there twice")
     return tree
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise _Fault
+    raise _Fault("M212", f"{word} is no JSON number")
 
 
 def _refuse_lone_surrogates(text: str) -> None:

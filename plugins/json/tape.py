@@ -8,6 +8,9 @@ from typing import Final
 
 from esb import DecodeError
 
+DEEPEST: Final = 1000
+"""Levels that are followed at all; what a document may have is the reader's to say."""
+
 SPACE: Final = b" \t\r\n"
 _TOKEN: Final = re.compile(rb'[ \t\r\n]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\],:])|([^\s{}\[\],:"]+))', re.DOTALL)
 _FLAT: Final = rb'[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -81,6 +84,8 @@ class Tape:
             level += 1 if mark in b"{[" else -1
             if not level:
                 return
+            if level > DEEPEST:
+                raise self.broken(f"nested deeper than {DEEPEST} levels", "M214")
 
     def cut(self) -> bytes:
         """Takes off, and gives, everything up to here."""

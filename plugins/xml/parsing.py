@@ -22,8 +22,6 @@ _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _DECLARED: Final = re.compile(rb"""<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["']""")
 _PROLOG: Final = re.compile(rb"(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
-_ATTRIBUTES: Final = re.compile(rb"""<[^\s<>"'=/]+((?:\s+[^\s<>"'=/]+\s*=\s*(?:"[^"<]*"|'[^'<]*'))*)""")
-_ASSIGNED: Final = re.compile(rb"""=\s*(?:"[^"]*"|'[^']*')""")
 _NO_TAGS: Final = re.compile(rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", re.DOTALL)
 _BAD_CHARACTERS: Final = frozenset({9, 81})
 _LIMITS: Final = 114
@@ -159,12 +157,17 @@ def _crowd(body: bytes, limit: int) -> int | None:
     """The line of the first crowded element."""
     at = 0
     for piece in body.split(b"<"):
-        if piece.count(b"=") > limit:
-            tag = _ATTRIBUTES.match(b"<" + piece)
-            if tag is not None and len(_ASSIGNED.findall(tag[1])) > limit:
-                return body.count(b"\n", 0, at) + 1
+        if piece.count(b"=") > limit and _crowded_tag(limit).match(piece):
+            return body.count(b"\n", 0, at) + 1
         at += len(piece) + 1
     return None
+
+
+@lru_cache(maxsize=16)
+def _crowded_tag(limit: int) -> re.Pattern[bytes]:
+    """A tag, without its `<`, of more attributes than that."""
+    attribute = rb"""\s++[^\s<>"'=/]++\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+')"""
+    return re.compile(rb"""[^\s<>"'=/]++(?:%b){%d}""" % (attribute, limit + 1))
 
 
 def _blank(match: re.Match[bytes]) -> bytes:

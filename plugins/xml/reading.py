@@ -62,7 +62,7 @@ class Reader:
         below = None if node is None else node.below.get(key)
         value = self._value(element, below, self._depth)
         if key in tree:
-            self._again(tree, key, value, element.getparent())
+            _again(tree, key, value)
         else:
             tree[key] = [value] if below is not None and below.array else value
 
@@ -77,7 +77,7 @@ class Reader:
             return self._leaf(element, tree, node)
         if depth <= 0:
             raise self._fault(element, f"nested deeper than {self._depth} levels (option depth)", "M214")
-        keys, mixed = self.elements, bool((text := element.text) and text.strip(SPACE))
+        keys, mixed, repeated = self.elements, bool((text := element.text) and text.strip(SPACE)), False
         for child in element:
             key = keys[child.tag]
             below = None if node is None else node.below.get(key)
@@ -86,29 +86,28 @@ class Reader:
             else:
                 value = self._value(child, below, depth - 1)
             if key in tree:
-                self._again(tree, key, value, element)
+                repeated = True
+                _again(tree, key, value)
             else:
                 tree[key] = [value] if below is not None and below.array else value
             if (text := child.tail) and text.strip(SPACE):
                 mixed = True
+        if repeated and keys.clashing:
+            self._refuse_clash(element, keys)
         if mixed:
             tree[TEXT] = (element.text or "") + "".join([child.tail or "" for child in element])
         if tree.pop(NIL, False):
             raise self._fault(element, "says xsi:nil and has content", "M293")
         return tree
 
-    def _again(self, tree: dict[str, Any], key: str, value: Any, element: Element) -> None:
-        """A name that stands there a second time."""
-        if key in self.elements.clashing:
-            tags = {child.tag for child in element if self.elements[child.tag] == key}
-            if len(tags) > 1:
+    def _refuse_clash(self, element: Element, keys: Keys) -> None:
+        """Children of one key must be of one name. Only looked at where a document has names that could be confused."""
+        tags: dict[str, str] = {}
+        for child in element:
+            key = keys[child.tag]
+            if key in keys.clashing and tags.setdefault(key, child.tag) != child.tag:
                 message = f'several elements are called "{key}" and differ only by namespace; write prefixes = true'
                 raise self._fault(element, message, "M211")
-        before = tree[key]
-        if type(before) is list:
-            before.append(value)
-        else:
-            tree[key] = [before, value]
 
     def _attributes(self, element: Element, items: list[tuple[str, str]], node: Node | None) -> dict[str, Any]:
         if len(items) > self._max_attributes:
@@ -164,3 +163,12 @@ class Reader:
         names.append(self.elements[element.tag])
         said = ".".join(["body", *names[:20]])
         return said if len(names) <= 20 else said + "..."
+
+
+def _again(tree: dict[str, Any], key: str, value: Any) -> None:
+    """A name that stands there a second time makes a list."""
+    before = tree[key]
+    if type(before) is list:
+        before.append(value)
+    else:
+        tree[key] = [before, value]

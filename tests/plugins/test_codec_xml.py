@@ -144,6 +144,15 @@ def test_siblings_that_differ_only_by_namespace_are_refused_without_prefixes() -
     assert xml_codec().decode(b'<a xmlns:p="u1"><x/><b><p:x/></b></a>').tree == {"a": {"x": "", "b": {"x": ""}}}
 
 
+def test_names_of_two_namespaces_in_different_places_cost_no_more() -> None:
+    codec = xml_codec()
+    body = b'<a xmlns:p="u1"><x/><b>' + b"<p:x/>" * 50_000 + b"</b></a>"
+    started = time.perf_counter()
+    for _ in range(2):
+        assert len(codec.decode(body).tree["a"]["b"]["x"]) == 50_000
+    assert time.perf_counter() - started < 2
+
+
 def test_attributes_that_differ_only_by_namespace_keep_the_prefix_of_the_document() -> None:
     body = b'<a xmlns:p="u1" xmlns:q="u2" p:x="1" q:x="2" p:z="4" x="3"/>'
     codec = xml_codec(lossy=["comments"])
