@@ -30,6 +30,7 @@ from esb.plugins import Registry
 from esb.ports import Accepted, Incoming, Source
 from esb.relay import Relay, Window
 from esb.replies import Waiters
+from esb.secrets import Mask
 from esb.services import BusServices
 from esb.splitting import Desk, Splitter
 from esb.store import Store, open_store
@@ -156,6 +157,7 @@ class Bus:
             waiters=self.waiters,
             replies={route.name: source.reply for route in self.table.routes.values() for source in route.sources[:1]},
             offer=lambda rows: self.relay.offer(rows),
+            mask=Mask(self.table.bus.hide, self.services.secrets).text,
             health=self.services.health,
         )
         context = self.services.context(spec, f"target.{spec.name}")

@@ -58,6 +58,7 @@ class Post(Struct, frozen=True, kw_only=True):
     waiters: Waiters
     replies: Mapping[str, ReplySpec]
     offer: Callable[[Any], None]
+    mask: Callable[[str], str]
     health: Callable[[str, str, str], None]
 
 
@@ -313,7 +314,7 @@ class Lane:
             kind=failure.kind,
             code=failure.code,
             place=f"target.{self.name}",
-            params=_evidence(error),
+            params=_evidence(error, self._post.mask),
             ms=(now - started) * 1000,
         )
         history = History(row.id, row.attempts + 1, now - row.accepted_at)
@@ -476,11 +477,12 @@ def programs(
     return {path: (compile_template(text), QUOTES[type(text)]) for path, text in templates(spec.options)}
 
 
-def _evidence(error: BaseException) -> Mapping[str, Any]:
-    """What the target said, for the journal: at most 4 kB, structured."""
+def _evidence(error: BaseException, mask: Callable[[str], str]) -> Mapping[str, Any]:
+    """What the target said, for the journal: at most 4 kB, structured, with nothing secret in it."""
+    said = {"text": mask(describe(error)[:500])}
     if isinstance(error, DeliveryError) and error.evidence:
-        return {"text": str(error)[:500], "evidence": error.evidence[:4096]}
-    return {"text": f"{describe(error)}"[:500]}
+        said["evidence"] = mask(error.evidence[:4096].decode("utf-8", "replace"))
+    return said
 
 
 async def probe(target: Callable[[], Awaitable[str]]) -> str:

@@ -1,4 +1,4 @@
-"""The step `xslt`: XSLT 1.0 on the XML as it stands, without files outside `contracts/` and `maps/`, without network."""
+"""The step `xslt`: XSLT 1.0 on the XML as it stands; no file outside `contracts/` and `maps/`, no network."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ class Shelf(etree.Resolver):
         super().__init__()
         self._allowed = [(folder / name).resolve() for name in ("contracts", "maps")]
 
-    def resolve(self, url: str, public_id: Any, context: Any) -> Any:
+    def resolve(self, url: Any, public_id: Any, context: Any) -> Any:  # type: ignore[override]  # the stubs lack it
         place = Path(url.removeprefix("file://")).resolve()
         if not any(place.is_relative_to(folder) for folder in self._allowed):
-            raise OptionError("stylesheet", f"{url} lies outside contracts/ and maps/", code="E232")
-        return self.resolve_filename(str(place), context)
+            # An error raised here would be lost and the file read all the same: an empty document fails to parse.
+            return self.resolve_string("", context)  # type: ignore[attr-defined]  # the stubs lack it
+        return self.resolve_filename(str(place), context)  # type: ignore[attr-defined]  # the stubs lack it
 
 
 class Xslt:
     """Gives bytes; read them again to go on with a tree."""
 
-    def __init__(self, transform: etree.XSLT, params: Mapping[str, Program]) -> None:
+    def __init__(self, transform: Any, params: Mapping[str, Program]) -> None:
         self._transform = transform
         self._params = params
 
@@ -48,7 +49,7 @@ class Xslt:
         data = message.body if type(message.body) is bytes else self._written(message)
         params = {name: etree.XSLT.strparam(_text(item.evaluate(message))) for name, item in self._params.items()}
         try:
-            document = etree.fromstring(data, etree.XMLParser(**PARSER))
+            document: Any = etree.fromstring(data, etree.XMLParser(**PARSER))
             if document.getroottree().docinfo.doctype:
                 raise DecodeError("a DOCTYPE is refused", code="M226")
             made = bytes(self._transform(document, **params))
@@ -78,7 +79,8 @@ def _open(options: XsltOptions, context: Context) -> AbstractAsyncContextManager
     parser.resolvers.add(Shelf(context.folder))
     try:
         sheet = etree.parse(str(path), parser)
-        transform = etree.XSLT(sheet, access_control=etree.XSLTAccessControl.DENY_ALL)
+        deny_all = etree.XSLTAccessControl.DENY_ALL  # type: ignore[attr-defined]  # the stubs lack it
+        transform = etree.XSLT(sheet, access_control=deny_all)
     except (etree.XMLSyntaxError, etree.XSLTParseError) as error:
         raise OptionError("stylesheet", f"no stylesheet: {error}", "XSLT 1.0 in XML", code="E232") from error
     return nullcontext(Xslt(transform, {name: context.expression(text) for name, text in options.params.items()}))
