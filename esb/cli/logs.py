@@ -17,7 +17,11 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = f"{moment} {record.levelname} {record.name} {plain(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        # Only newlines break a line: what an error quotes may hold other letters that a terminal obeys.
+        trace = self.formatException(record.exc_info).split("\n")
+        return "\n  ".join([line, *(plain(item) for item in trace)])
 
 
 class Json(logging.Formatter):

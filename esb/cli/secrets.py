@@ -37,25 +37,53 @@ def new(auth: str, name: str, expires: str, file: Path | None) -> None:
     click.echo(f"added to {path}; the key is not kept anywhere: give it to {name} now", err=True)
 
 
-@click.group(invoke_without_command=True, epilog="Example: esb secrets")
+@click.group(invoke_without_command=True, epilog="Example: esb secrets check")
 @table_option
 @json_option
-def secrets(file: Path | None, as_json: bool) -> None:
+@click.pass_context
+def secrets(context: click.Context, file: Path | None, as_json: bool) -> None:
     """Every secret of the table: where it comes from and whether it can be read; never its value."""
+    context.obj = file
+    if context.invoked_subcommand is None:
+        _tell(file, as_json, must_be_there=True)
+
+
+@secrets.command("list", epilog="Example: esb secrets list --json")
+@table_option
+@json_option
+@click.pass_context
+def listed(context: click.Context, file: Path | None, as_json: bool) -> None:
+    """Every secret, where it comes from, whether it can be read."""
+    _tell(file or context.obj, as_json, must_be_there=False)
+
+
+@secrets.command("check", epilog="Example: esb secrets check")
+@table_option
+@json_option
+@click.pass_context
+def checked(context: click.Context, file: Path | None, as_json: bool) -> None:
+    """The same; ends with 1 when one cannot be read."""
+    _tell(file or context.obj, as_json, must_be_there=True)
+
+
+def _tell(file: Path | None, as_json: bool, *, must_be_there: bool) -> None:
     table, _ = load_table(file)
     reader = Secrets(table.secrets, table.folder)
-    rows = []
-    for name, reference in table.secrets.items():
-        try:
-            reader.read(f"secret:{name}")
-            state = "there"
-        except EsbError as error:
-            state = str(error)
-        rows.append({"name": name, "from": reference, "state": state})
+    rows = [
+        {"name": name, "from": reference, "state": _state(reader, name)} for name, reference in table.secrets.items()
+    ]
     show(
         {"secrets": rows},
         as_json,
         lambda said: table_of([list(row.values()) for row in rows], ["name", "from", "state"]),
     )
-    if any(row["state"] != "there" for row in rows):
+    if must_be_there and any(row["state"] != "there" for row in rows):
         raise SystemExit(1)
+
+
+def _state(reader: Secrets, name: str) -> str:
+    try:
+        reader.read(f"secret:{name}")
+    except EsbError as error:
+        return str(error)
+    return "there"

@@ -45,6 +45,8 @@ cases = [
 ]
 """
 
+NAUGHTY = """<img src=x onerror=alert(1)><svg onload=alert(1)> '"><script>alert(2)</script> {{ 7 * 7 }} ثم نفس"""
+
 
 class Served:
     """An API of a bus in this process, over TCP with a key."""
@@ -194,6 +196,8 @@ async def test_the_page_is_readable_without_javascript_and_escapes_what_senders_
     served: Served, tmp_path: Path
 ) -> None:
     await served.send('{"id": "5", "kind": "<script>alert(1)</script>"}')
+    status, _ = await served.post("/pause", {"scope": "target", "name": "out", "reason": NAUGHTY})
+    assert status == 200
     async with async_playwright() as playwright:
         options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
         browser = await playwright.chromium.launch(
@@ -205,10 +209,13 @@ async def test_the_page_is_readable_without_javascript_and_escapes_what_senders_
         page = await context.new_page()
         await page.goto(served.base + "/")
         text = await page.inner_text("body")
+        foreign = await page.locator("script, img, iframe, svg, a[href^=javascript]").count()
         await browser.close()
     assert "plant-1" in text
     assert "<b>orders</b>" in text
     assert "The books balance." in text
+    assert NAUGHTY in text
+    assert foreign == 0
 
 
 def test_the_socket_of_a_running_bus_is_its_own_user_s_alone(tmp_path: Path) -> None:
