@@ -34,7 +34,7 @@ class Shelf(etree.Resolver):
         place = Path(url.removeprefix("file://")).resolve()
         if not any(place.is_relative_to(folder) for folder in self._allowed):
             # An error raised here would be lost and the file read all the same: an empty document fails to parse.
-            return self.resolve_string("", context)  # type: ignore[attr-defined]  # the stubs lack it
+            return self.resolve_string("", context, base_url=None)
         return self.resolve_filename(str(place), context)  # type: ignore[attr-defined]  # the stubs lack it
 
 

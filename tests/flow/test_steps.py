@@ -146,7 +146,7 @@ async def test_a_stylesheet_includes_nothing_from_outside(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as refused:
         await through(table('{ xslt = "maps/o.xsl" }'), '<Order id="7"/>', {"maps/o.xsl": sheet})
     assert refused.value.problems[0].code == "E232"
-    assert refused.value.problems[0].line == 9
+    assert refused.value.problems[0].line == 11
 
 
 async def test_use_runs_named_steps() -> None:
