@@ -8,7 +8,9 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -80,44 +82,70 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def free_name(folder: Path, name: str) -> Path:
-    """The name in a folder, with a number when it is taken."""
-    place = folder / name
+def numbered(name: str) -> Iterator[str]:
+    """The name, then the same with a number before its endings."""
+    yield name
     stem, dot, ending = name.partition(".")
-    number = 1
-    while place.exists() or place.is_symlink():
-        number += 1
-        place = folder / f"{stem}-{number}{dot}{ending}"
-    return place
+    for number in count(2):
+        yield f"{stem}-{number}{dot}{ending}"
+
+
+def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Path:
+    """Gives a file its name in a folder, and never another's: a hard link fails where a rename would overwrite.
+    Raises FileExistsError when the name is taken and `number` is not wanted."""
+    for fresh in numbered(name) if number else (name,):
+        try:
+            os.link(path, folder / fresh, follow_symlinks=False)
+        except FileExistsError:
+            if not number:
+                raise
+            continue
+        path.unlink()
+        sync(folder)
+        return folder / fresh
+    raise FileExistsError(name)
 
 
 def move(path: Path, folder: Path, name: str) -> Path:
-    """Into a folder that is made when it is not there; copied, fsynced and renamed when it is on another device."""
+    """Into a folder that is made when it is not there, numbered when the name is taken; copied and fsynced first when it
+    is on another device."""
     folder.mkdir(parents=True, exist_ok=True)
-    place = free_name(folder, name)
     try:
-        path.rename(place)
+        return place_new(path, folder, name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        part = folder / f".{uuid4().hex}.part"
-        shutil.copy2(path, part, follow_symlinks=False)
-        sync_file(part)
-        part.rename(place)
-        path.unlink()
-    sync(folder)
+    part = folder / f".{uuid4().hex}.part"
+    shutil.copy2(path, part, follow_symlinks=False)
+    sync_file(part)
+    place = place_new(part, folder, name)
+    path.unlink()
     return place
 
 
-def write_new(place: Path, data: bytes) -> None:
-    """A whole file or none: temporary name, fsync, rename, fsync of the folder."""
-    part = place.parent / f".{uuid4().hex}.part"
+def write_part(folder: Path, data: bytes) -> Path:
+    """The data under a temporary name in a folder, fsynced."""
+    part = folder / f".{uuid4().hex}.part"
     with part.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    part.rename(place)
+    return part
+
+
+def write_over(place: Path, data: bytes) -> None:
+    """A whole file or the one before: temporary name, fsync, rename, fsync of the folder."""
+    write_part(place.parent, data).rename(place)
     sync(place.parent)
+
+
+def write_new(folder: Path, name: str, data: bytes, *, number: bool) -> Path:
+    """A whole file or none, under a name that was free; raises FileExistsError when it is taken and not to be numbered."""
+    part = write_part(folder, data)
+    try:
+        return place_new(part, folder, name, number=number)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -45,7 +45,7 @@ class Journal:
     def _rewrite(self) -> None:
         kept = list(self._known.items())[-REMEMBERED // 2 :]
         self._known = dict(kept)
-        folders.write_new(self._journal, "".join(f"{end} {name}\n" for name, end in kept).encode())
+        folders.write_over(self._journal, "".join(f"{end} {name}\n" for name, end in kept).encode())
 
     def has(self, name: str) -> bool:
         """Whether this delivery's line is in the file."""

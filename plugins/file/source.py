@@ -163,7 +163,7 @@ class FileSource:
         """Once: a file that an earlier run wrote before it was killed is replaced by the same."""
         place = self._put_away(folder, self._options.bad)
         place.mkdir(parents=True, exist_ok=True)
-        folders.write_new(place / f"{name.removesuffix('.csv')}.bad.csv", rejects.bad_rows(rejected))
+        folders.write_over(place / f"{name.removesuffix('.csv')}.bad.csv", rejects.bad_rows(rejected))
 
     async def _done(self, path: Path, folder: Path, name: str) -> None:
         await self._context.thread(folders.move, path, self._put_away(folder, self._options.done), name)
@@ -176,7 +176,7 @@ class FileSource:
 
         def put() -> None:
             bad.mkdir(parents=True, exist_ok=True)
-            folders.write_new(bad / f"{name}.reason.txt", text.encode())
+            folders.write_over(bad / f"{name}.reason.txt", text.encode())
             folders.move(path, bad, name)
 
         await self._context.thread(put)

@@ -58,15 +58,15 @@ class FileTarget:
     def _write(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._folder / name
-        if place.exists() or place.is_symlink():
-            if (delivery.maybe_sent or delivery.attempt > 1) and place.is_file() and place.read_bytes() == body:
-                return Receipt(note=name)
-            if self._options.exists == "error":
-                raise FileExistsError(name)
-            if self._options.exists == "number":
-                place = folders.free_name(self._folder, name)
-        folders.write_new(place, body)
-        return Receipt(note=place.name)
+        # A crash between the rename and our commit repeats the delivery: its own file is there already.
+        repeated = self._options.exists == "error" or delivery.maybe_sent or delivery.attempt > 1
+        if repeated and place.is_file() and not place.is_symlink() and place.read_bytes() == body:
+            return Receipt(note=name)
+        if self._options.exists == "replace":
+            folders.write_over(place, body)
+            return Receipt(note=name)
+        number = self._options.exists == "number"
+        return Receipt(note=folders.write_new(self._folder, name, body, number=number).name)
 
     def _append(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
         """A line, written once: the journal names it before it is written, so that after a crash what is half there is
