@@ -107,8 +107,8 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
 
 
 def move(path: Path, folder: Path, name: str) -> Path:
-    """Into a folder that is made when it is not there, numbered when the name is taken; copied and fsynced first when it
-    is on another device."""
+    """Into a folder that is made when it is not there, numbered when the name is taken; copied first when the folder is
+    on another device."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return place_new(path, folder, name)
@@ -140,7 +140,7 @@ def write_over(place: Path, data: bytes) -> None:
 
 
 def write_new(folder: Path, name: str, data: bytes, *, number: bool) -> Path:
-    """A whole file or none, under a name that was free; raises FileExistsError when it is taken and not to be numbered."""
+    """A whole file or none, under a free name; raises FileExistsError when it is taken and not to be numbered."""
     part = write_part(folder, data)
     try:
         return place_new(part, folder, name, number=number)
