@@ -17,7 +17,7 @@ from esb.cli.send import headers_of, headers_option
 from esb.clock import SystemClock
 from esb.errors import EsbError
 from esb.expressions import ExpressionProblems
-from esb.expressions.texts import plain
+from esb.expressions.conversions import to_string
 from esb.message import Headers, Message
 from esb.plugins import load_plugins
 from esb.ports import Codec
@@ -113,7 +113,7 @@ def as_json(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(as_json(item) for item in value) + "]"
     if isinstance(value, (datetime, timedelta)):
-        return json.dumps(plain(value))
+        return json.dumps(to_string(value))
     if isinstance(value, bytes):
         return json.dumps(value.decode("utf-8", "backslashreplace"), ensure_ascii=False)
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -1,170 +1,156 @@
-"""A case list: the first true one, or all of them. Runs that compare one expression with constants become a lookup."""
+"""A case list: the first true one, or all of them. Runs that compare one expression with literals are a lookup."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 from msgspec import Struct
 
 from esb.errors import ExpressionError, MissingField
-from esb.expressions.fields import not_bool
-from esb.expressions.syntax import Call, ListOf, Literal_, Logic
+from esb.expressions.program import Program
+from esb.expressions.syntax import Call, Constant, ListOf, Logic, same
+from esb.expressions.values import NUMBERS
 
-if TYPE_CHECKING:
-    from esb.expressions.programs import Program
-
-SHORTEST = 3
-"""Fewer cases than this in a run are asked one by one."""
+_SHORTEST: Final = 3
+"""Fewer comparisons in a row are asked one by one."""
 
 
 class Choice(Struct, frozen=True):
-    """The first true case (None: no one), and those that were false because a field was missing."""
+    """The first true case (None: no one), and the cases before it that were false because a field was missing."""
 
     index: int | None
     missing: tuple[tuple[int, MissingField], ...] = ()
 
 
 class Run(Struct, frozen=True):
-    """Cases `start` to `end` (excluded) compare `subject` with constants: the first one of each."""
+    """The cases from `start` to before `end` compare `subject` with literals: `places` are the cases of each."""
 
     start: int
     end: int
     subject: Program
-    lookup: Mapping[str, int]
+    places: Mapping[Any, tuple[int, ...]]
+
+    def find(self, value: Any) -> tuple[int, ...]:
+        """The cases that are true for the subject's value, in order."""
+        if type(value) is str or (isinstance(value, NUMBERS) and type(value) is not bool):
+            return self.places.get(value, ())
+        return ()
 
 
 class Cases:
-    """Pure; a thousand constant cases cost as much as ten."""
+    """A compiled case list. Pure; a thousand comparisons with literals cost as much as ten."""
 
     def __init__(self, programs: Sequence[Program | None]) -> None:
         self.programs = tuple(programs)
-        self._plan = tuple(_runs(self.programs))
+        self._plan = tuple(_planned(self.programs))
+        self._single = tuple(Choice(index) for index in range(len(programs)))
 
     def choose(self, scope: Mapping[str, Any]) -> Choice:
-        """Raises ExpressionError with the attribute `case` when a case fails other than by a missing field."""
+        """The first true case. Raises ExpressionError with the attribute `case` when one fails otherwise than by a
+        missing field."""
         missing: list[tuple[int, MissingField]] = []
-        for item in self._plan:
-            if isinstance(item, int):
-                if self._holds(item, scope, missing):
-                    return Choice(item, tuple(missing)) if missing else _CHOICES(item)
-                continue
-            found = self._looked_up(item, scope, missing)
-            if found is not None:
-                return Choice(found, tuple(missing)) if missing else _CHOICES(found)
+        for step in self._plan:
+            if not isinstance(step, Run):
+                if self._holds(step, scope, missing):
+                    return Choice(step, tuple(missing)) if missing else self._single[step]
+            else:
+                found = self._found(step, scope, missing)
+                if found:
+                    return Choice(found[0], tuple(missing)) if missing else self._single[found[0]]
         return Choice(None, tuple(missing))
 
     def matching(self, scope: Mapping[str, Any]) -> list[int]:
-        """Every true case, in order."""
-        return [at for at in range(len(self.programs)) if self._holds(at, scope, [])]
+        """Every true case, in order. Raises as `choose` does."""
+        found: list[int] = []
+        for step in self._plan:
+            if isinstance(step, Run):
+                found += self._found(step, scope, [])
+            elif self._holds(step, scope, []):
+                found.append(step)
+        return found
 
-    def _holds(self, at: int, scope: Mapping[str, Any], missing: list[tuple[int, MissingField]]) -> bool:
-        program = self.programs[at]
+    def _holds(self, index: int, scope: Mapping[str, Any], missing: list[tuple[int, MissingField]]) -> bool:
+        program = self.programs[index]
         if program is None:
             return True
         try:
             value = program.evaluate(scope)
-            if value is True or value is False:
-                return bool(value)
-            error = not_bool(value)
-            error.text = program.text
-            raise error
+            if type(value) is bool:
+                return value
+            raise program.not_bool(value)
         except MissingField as gone:
-            missing.append((at, gone))
+            missing.append((index, gone))
             return False
-        except ExpressionError as failed:
-            failed.case = at  # type: ignore[attr-defined]
-            raise
+        except ExpressionError as error:
+            raise _of_case(error, index) from error.__cause__
 
-    def _looked_up(self, run: Run, scope: Mapping[str, Any], missing: list[tuple[int, MissingField]]) -> int | None:
-        """A text is looked up; anything else is asked one by one, so that errors stay the same."""
+    def _found(self, run: Run, scope: Mapping[str, Any], missing: list[tuple[int, MissingField]]) -> tuple[int, ...]:
         try:
-            value = run.subject.evaluate(scope)
+            return run.find(run.subject.evaluate(scope))
         except MissingField as gone:
-            missing.extend((at, gone) for at in range(run.start, run.end))
-            return None
-        except ExpressionError as failed:
-            failed.case = run.start  # type: ignore[attr-defined]
-            raise
-        if type(value) is str:
-            return run.lookup.get(value)
-        return next((at for at in range(run.start, run.end) if self._holds(at, scope, missing)), None)
+            missing += [(index, gone) for index in range(run.start, run.end)]
+            return ()
+        except ExpressionError as error:
+            raise _of_case(error, run.start) from error.__cause__
 
 
-_KNOWN: dict[int, Choice] = {}
+def _of_case(error: ExpressionError, index: int) -> ExpressionError:
+    error.case = index  # type: ignore[attr-defined]  # read by routing, which knows the case's name
+    return error
 
 
-def _CHOICES(index: int) -> Choice:
-    found = _KNOWN.get(index)
-    if found is None:
-        found = _KNOWN[index] = Choice(index)
-    return found
-
-
-def _runs(programs: Sequence[Program | None]) -> list[int | Run]:
-    """The case list as single cases and runs."""
+def _planned(programs: Sequence[Program | None]) -> list[int | Run]:
+    """The list as single cases and runs, in order."""
+    compared = [None if program is None else comparison(program.tree) for program in programs]
     plan: list[int | Run] = []
-    at = 0
-    while at < len(programs):
-        end, lookup, subject = _run(programs, at)
-        program = programs[at]
-        if end - at >= SHORTEST and program is not None and subject is not None:
-            plan.append(Run(at, end, program._environment.part(program.text, subject), lookup))
-            at = end
-        else:
-            plan.append(at)
-            at += 1
+    start = 0
+    while start < len(programs):
+        end = start
+        first = compared[start]
+        while first is not None and end < len(programs) and (other := compared[end]) and same(first[0], other[0]):
+            end += 1
+        if end - start < _SHORTEST:
+            plan.append(start)
+            start += 1
+            continue
+        plan.append(_run(programs, compared[start:end], start))
+        start = end
     return plan
 
 
-def _run(programs: Sequence[Program | None], start: int) -> tuple[int, dict[str, int], Any]:
-    """How far the cases from `start` compare one subject with texts; the first case of each text."""
-    lookup: dict[str, int] = {}
-    subject: Any = None
-    wanted = None
-    at = start
-    while at < len(programs):
-        program = programs[at]
-        found = None if program is None else comparison(program.tree)
-        if found is None or program is None:
-            break
-        shape = program.text[found[0].start : found[0].end]
-        if wanted is None:
-            wanted, subject = shape, found[0]
-        elif shape != wanted:
-            break
-        for constant in found[1]:
-            lookup.setdefault(constant, at)
-        at += 1
-    return at, lookup, subject
+def _run(programs: Sequence[Program | None], compared: Sequence[Any], start: int) -> Run:
+    places: dict[Any, tuple[int, ...]] = {}
+    for index, (_, values) in enumerate(compared, start):
+        for value in values:
+            before = places.get(value, ())
+            if index not in before:
+                places[value] = (*before, index)
+    program = programs[start]
+    assert program is not None
+    return Run(start, start + len(compared), program.part(compared[0][0]), places)
 
 
-def comparison(tree: Any) -> tuple[Any, tuple[str, ...]] | None:
-    """`X == "a"`, `X in ["a", "b"]`, and || of those with one X: the subject and its texts."""
+def comparison(tree: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """`X == "a"`, `X in ["a", "b"]`, and || of those with one X: the subject and its literals."""
     match tree:
-        case Call(function="_==_", arguments=(subject, Literal_(value=str(value)))):
+        case Call(name="==", arguments=(Constant(value=value), subject)) if _looked_up(value):
+            return None if isinstance(subject, Constant) else (subject, (value,))
+        case Call(name="==", arguments=(subject, Constant(value=value))) if _looked_up(value):
             return subject, (value,)
-        case Call(function="_in_", arguments=(subject, ListOf(items=items, optional=()))):
-            values = tuple(item.value for item in items if isinstance(item, Literal_) and type(item.value) is str)
+        case Call(name="in", arguments=(subject, ListOf(items=items, optional=()))):
+            values = tuple(item.value for item in items if isinstance(item, Constant) and _looked_up(item.value))
             return (subject, values) if len(values) == len(items) and values else None
-        case Logic(operator="||", left=left, right=right):
-            one, other = comparison(left), comparison(right)
-            if one is None or other is None or not _same(one[0], other[0]):
+        case Logic(operator="||", parts=parts):
+            found = [comparison(part) for part in parts]
+            first = found[0]
+            if first is None or not all(part is not None and same(first[0], part[0]) for part in found):
                 return None
-            return one[0], (*one[1], *other[1])
+            return first[0], tuple(value for part in found if part is not None for value in part[1])
         case _:
             return None
 
 
-def _same(one: Any, other: Any) -> bool:
-    """The same expression at two places."""
-    return bool(_shape(one) == _shape(other))
-
-
-def _shape(node: Any) -> Any:
-    if isinstance(node, Struct):
-        fields = [name for name in node.__struct_fields__ if name not in ("start", "end")]
-        return (type(node).__name__, *(_shape(getattr(node, name)) for name in fields))
-    if isinstance(node, tuple):
-        return tuple(_shape(item) for item in node)
-    return node
+def _looked_up(value: Any) -> bool:
+    """Texts and whole numbers: their keys are found as CEL compares them."""
+    return type(value) is str or (isinstance(value, int) and type(value) is not bool)

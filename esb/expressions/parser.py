@@ -1,70 +1,74 @@
-"""Tokens into a tree: recursive descent after the grammar of cel-spec, with a bound on depth."""
+"""Tokens into a tree: precedence climbing after the grammar of cel-spec, with bounds on depth."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from esb.expressions.lexer import Token, fault, tokens
+from esb.expressions.lexer import Token, fault, tokens, too_long
+from esb.expressions.macros import expand_call, expand_method
 from esb.expressions.syntax import (
+    DEEPEST,
     Call,
+    Constant,
     ExpressionProblems,
     Index,
     ListOf,
-    Literal_,
     Logic,
-    Macro,
     MapOf,
     Name,
+    Node,
     Select,
     Ternary,
+    children,
 )
-from esb.expressions.values import INT_MAX, Uint
+from esb.expressions.values import INT_MAX
 
-DEPTH: Final = 100
-"""How deep parentheses, lists and calls may stand in each other."""
-_RELATIONS: Final = {"==", "!=", "<", "<=", ">", ">=", "in"}
-_WORDS: Final = {"and": "&&", "or": "||", "not": "!"}
+NESTED: Final = 50
+"""How deep parentheses, brackets and calls may stand in each other."""
+_STRENGTH: Final = {
+    "||": 1, "&&": 2,
+    "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3,
+    "+": 4, "-": 4, "*": 5, "/": 5, "%": 5,
+}  # fmt: skip
+_UNARY: Final = 6
+_WORDS: Final = {"and": "&&", "or": "||", "not": "!", "is": "==", "AND": "&&", "OR": "||", "NOT": "!", "eq": "=="}
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _RESERVED: Final = frozenset(
-    [
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "void",
-        "while",
-        "in",
-    ]
-)
-_LOOPS: Final = {"all": 2, "exists": 2, "exists_one": 2, "existsOne": 2, "map": 2, "filter": 2}
+    ("as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let", "loop", "namespace")
+) | {"package", "return", "void", "while"}
+N = TypeVar("N", bound=Node)
 
 
 def parse(text: str) -> Any:
     """The tree of an expression; raises ExpressionProblems with the first fault of its syntax."""
     parser = Parser(text, tokens(text))
-    node = parser.expression()
+    tree = parser.expression()
     parser.finish()
-    return node
+    return tree
+
+
+def parse_placeholder(text: str, start: int) -> tuple[Any, int]:
+    """The tree of the placeholder whose brace stands right before `start`, and where its closing brace stands."""
+    found = tokens(text, start, placeholder=True)
+    end = found[-1].start
+    if end >= len(text):
+        raise fault(text, start - 1, start, "a { without its }", "write {{ for a brace", "E226")
+    if len(found) == 1:
+        raise fault(text, start - 1, end + 1, "an empty placeholder", "write {{}} for the braces", "E226")
+    parser = Parser(text, found)
+    tree = parser.expression()
+    parser.finish()
+    return tree, end
 
 
 class Parser:
     """One text being read."""
 
     def __init__(self, text: str, found: list[Token]) -> None:
-        self._text = text
+        self.text = text
         self._tokens = found
         self._at = 0
-        self._depth = 0
+        self._nested = 0
 
     @property
     def _now(self) -> Token:
@@ -75,9 +79,9 @@ class Parser:
         self._at += 1
         return token
 
-    def _is(self, *operators: str) -> bool:
-        token = self._now
-        return (token.kind == "operator" or (token.kind == "name" and token.text == "in")) and token.text in operators
+    def _is(self, operator: str) -> bool:
+        token = self._tokens[self._at]
+        return token.kind == "operator" and token.text == operator
 
     def _take(self, operator: str) -> bool:
         if self._is(operator):
@@ -85,251 +89,220 @@ class Parser:
             return True
         return False
 
-    def _expect(self, operator: str) -> Token:
+    def _expect(self, operator: str, opened: Token) -> Token:
         if not self._is(operator):
-            raise self._unexpected(f"{operator} is missing")
+            if self._now.kind == "end":
+                raise fault(self.text, opened.start, opened.end, f'"{opened.text}" has no "{operator}" after it')
+            raise self._unexpected(operator)
         return self._next()
 
-    def _unexpected(self, message: str = "") -> ExpressionProblems:
-        token = self._now
+    def _fault(self, token: Token, message: str, hint: str = "", code: str = "E220") -> ExpressionProblems:
+        return fault(self.text, token.start, token.end, message, hint, code)
+
+    def _unexpected(self, wanted: str = "") -> ExpressionProblems:
+        token, before = self._now, self._tokens[self._at - 1] if self._at else None
+        if token.kind == "end":
+            return self._fault(token, "the expression ends too early" if before else "an empty expression")
+        shown = f'"{token.text}"' if token.kind != "literal" else self.text[token.start : token.end][:40]
         if token.kind == "name" and token.text in _WORDS:
-            return fault(
-                self._text, token.start, token.end, f'"{token.text}" is no operator', f"write {_WORDS[token.text]}"
-            )
-        shown = f'"{token.text}"' if token.text else "the end"
-        return fault(self._text, token.start, token.end, message or f"{shown} is not expected here")
+            return self._fault(token, f"{shown} is no operator", f"write {_WORDS[token.text]}")
+        if before is not None and before.end == token.start and before.kind == "literal" and token.kind == "name":
+            whole = f"{before.text}{token.text}"
+            hint = f'a text is "{whole}", a span of time duration("{whole}")'
+            return self._fault(token, f"{whole} is no number", hint)
+        if token.text == ":" and before is not None and before.kind == "name" and not wanted:
+            return self._fault(token, '":" is not expected here', 'a field with a colon is written ["ns:Name"]')
+        if token.text in "=<>!" or (token.text == "==" and before is not None and before.text in _STRENGTH):
+            return self._fault(token, f"{shown} is not expected here", "compare with == != < <= > >=")
+        return self._fault(token, f"{shown} is not expected here", f"{wanted} is missing" if wanted else "")
+
+    def make(self, kind: type[N], start: int, end: int, **fields: Any) -> N:
+        """A node; raises where the tree becomes too deep."""
+        node = kind(start=start, end=end, **fields)
+        depth = 1 + max((part.depth for part in children(node)), default=0)
+        if depth > DEEPEST:
+            raise fault(self.text, start, end, f"over {DEEPEST} parts deep", "split it: a map, set, or cases", "E225")
+        return kind(start=start, end=end, depth=depth, **fields)
 
     def finish(self) -> None:
+        """Raises where something is left over."""
         if self._now.kind != "end":
             raise self._unexpected()
 
     def expression(self) -> Any:
-        self._depth += 1
-        if self._depth > DEPTH:
-            raise fault(
-                self._text, self._now.start, self._now.end, f"nested over {DEPTH} deep", "name parts of it in a map"
-            )
-        condition = self._or()
-        if self._take("?"):
-            yes = self._or()
-            self._expect(":")
-            no = self.expression()
-            condition = Ternary(start=condition.start, end=no.end, condition=condition, yes=yes, no=no)
-        self._depth -= 1
-        return condition
+        """A ternary or what is stronger; chains of ternaries are read in a row, not in each other."""
+        self._nested += 1
+        if self._nested > NESTED:
+            raise self._fault(self._now, f"nested over {NESTED} deep", "split it: a map, set, or cases", "E225")
+        arms: list[tuple[Any, Any]] = []
+        node = self._binary(1)
+        while self._is("?"):
+            mark = self._next()
+            yes = self._binary(1)
+            self._expect(":", mark)
+            arms.append((node, yes))
+            node = self._binary(1)
+        for condition, yes in reversed(arms):
+            node = self.make(Ternary, condition.start, node.end, condition=condition, yes=yes, no=node)
+        self._nested -= 1
+        return node
 
-    def _or(self) -> Any:
-        parts = [self._and()]
-        while self._take("||"):
-            parts.append(self._and())
-        return _balanced("||", parts)
+    def _operator(self) -> str:
+        token = self._tokens[self._at]
+        if token.kind == "operator" or (token.kind == "name" and token.text == "in"):
+            return token.text
+        return ""
 
-    def _and(self) -> Any:
-        parts = [self._relation()]
-        while self._take("&&"):
-            parts.append(self._relation())
-        return _balanced("&&", parts)
-
-    def _relation(self) -> Any:
-        left = self._sum()
-        while self._is(*_RELATIONS):
-            operator = self._next()
-            left = _binary(operator.text, left, self._sum())
-        return left
-
-    def _sum(self) -> Any:
-        left = self._product()
-        while self._is("+", "-"):
-            operator = self._next()
-            left = _binary(operator.text, left, self._product())
-        return left
-
-    def _product(self) -> Any:
+    def _binary(self, strength: int) -> Any:
         left = self._unary()
-        while self._is("*", "/", "%"):
-            operator = self._next()
-            left = _binary(operator.text, left, self._unary())
+        while (now := _STRENGTH.get(operator := self._operator(), 0)) >= strength:
+            if now < 3:
+                left = self._logic(operator, left, now)
+                continue
+            self._next()
+            right = self._binary(now + 1)
+            left = self.make(Call, left.start, right.end, name=operator, arguments=(left, right))
         return left
+
+    def _logic(self, operator: str, left: Any, strength: int) -> Any:
+        parts = [left]
+        while self._operator() == operator:
+            self._next()
+            parts.append(self._binary(strength + 1))
+        return self.make(Logic, left.start, parts[-1].end, operator=operator, parts=tuple(parts))
 
     def _unary(self) -> Any:
         marks: list[Token] = []
-        while self._is("!", "-"):
+        while self._is("!") or self._is("-"):
             marks.append(self._next())
-            if len(marks) > DEPTH:
-                raise fault(self._text, marks[0].start, marks[-1].end, f"over {DEPTH} signs in a row")
-        node = self._number(marks) if marks and marks[-1].text == "-" else self._member()
+        node = self._negative(marks) if marks and marks[-1].text == "-" else self._postfix(self._primary())
         for mark in reversed(marks):
-            function = "!_" if mark.text == "!" else "-_"
-            node = Call(start=mark.start, end=node.end, function=function, arguments=(node,))
+            name = "!" if mark.text == "!" else "-_"
+            node = self.make(Call, mark.start, node.end, name=name, arguments=(node,))
         return node
 
-    def _number(self, marks: list[Token]) -> Any:
+    def _negative(self, marks: list[Token]) -> Any:
         """A minus right before digits belongs to them: -9223372036854775808 has no positive twin."""
         token = self._now
-        if token.kind == "literal" and type(token.value) in (int, float) and not self._follows_dot():
-            mark = marks.pop()
-            self._next()
-            digits = None if token.digits is None else f"-{token.digits}"
-            return self._members(Literal_(start=mark.start, end=token.end, value=-token.value, digits=digits))
-        return self._member()
+        if token.kind != "literal" or type(token.value) not in (int, float):
+            return self._postfix(self._primary())
+        mark = marks.pop()
+        self._next()
+        digits = None if token.digits is None else f"-{token.digits}"
+        return self._postfix(self.make(Constant, mark.start, token.end, value=-token.value, digits=digits))
 
-    def _follows_dot(self) -> bool:
-        following = self._tokens[self._at + 1]
-        return following.kind == "operator" and following.text in (".", "[")
-
-    def _member(self) -> Any:
-        return self._members(self._primary())
-
-    def _members(self, node: Any) -> Any:
-        while True:
-            if self._take("."):
-                node = self._dotted(node, False)
-            elif self._take(".?"):
-                node = self._dotted(node, True)
-            elif self._is("[", "[?"):
-                optional = self._next().text == "[?"
-                index = self.expression()
-                end = self._expect("]").end
-                node = Index(start=node.start, end=end, operand=node, index=index, optional=optional)
-            elif self._is("{"):
-                raise fault(
-                    self._text, node.start, self._now.end, "messages of types are not offered", "write a map: {...}"
-                )
+    def _postfix(self, node: Any) -> Any:
+        while self._now.kind == "operator":
+            if self._is("."):
+                dot = self._next()
+                node = self._dotted(node, self._is("?") and self._now.start == dot.end and self._take("?"))
+            elif self._is("["):
+                node = self._indexed(node)
+            elif self._is("{") and isinstance(node, (Name, Select)):
+                hint = "write a map: {...}"
+                raise fault(self.text, node.start, self._now.end, "messages of types are not offered", hint)
             else:
-                return node
+                break
+        return node
 
     def _dotted(self, operand: Any, optional: bool) -> Any:
-        token = self._next()
+        token = self._now
         if token.kind not in ("name", "quoted"):
-            self._at -= 1
-            raise self._unexpected("a field's name is missing")
+            if token.kind == "literal":
+                raise self._fault(token, "a field's name is missing", f'write ["{token.text}"] for the field')
+            raise self._fault(token, "a field's name is missing")
+        self._next()
+        if token.kind == "name" and token.text == "in":
+            raise self._fault(token, '"in" is an operator', 'write ["in"] for the field')
         if optional or token.kind == "quoted" or not self._is("("):
-            return Select(start=operand.start, end=token.end, operand=operand, field=token.text, optional=optional)
+            return self.make(Select, operand.start, token.end, operand=operand, field=token.text, optional=optional)
         arguments, end = self._arguments()
-        return self._method(operand, token, arguments, end)
+        return expand_method(self, operand, token, arguments, end)
+
+    def _indexed(self, operand: Any) -> Any:
+        opened = self._next()
+        optional = self._take("?")
+        index = self.expression()
+        end = self._expect("]", opened).end
+        if isinstance(index, Constant) and type(index.value) is str:
+            return self.make(Select, operand.start, end, operand=operand, field=index.value, optional=optional)
+        return self.make(Index, operand.start, end, operand=operand, index=index, optional=optional)
 
     def _arguments(self) -> tuple[tuple[Any, ...], int]:
-        self._expect("(")
+        opened = self._next()
         items: list[Any] = []
         while not self._is(")"):
             items.append(self.expression())
             if not self._take(","):
                 break
-        return tuple(items), self._expect(")").end
-
-    def _method(self, operand: Any, token: Token, arguments: tuple[Any, ...], end: int) -> Any:
-        """Macros are told by name and number of arguments; everything else is a call."""
-        name, count = token.text, len(arguments)
-        place = {"start": operand.start, "end": end}
-        if name in _LOOPS and (count == 2 or (name == "map" and count == 3)) and _is_variable(arguments[0]):
-            return Macro(**place, name=name, operand=operand, variables=(arguments[0].name,), arguments=arguments[1:])
-        if name in _LOOPS and count in (2, 3):
-            bad = arguments[0]
-            raise fault(self._text, bad.start, bad.end, f"{name} wants the name of a variable here")
-        if name in ("optMap", "optFlatMap") and count == 2 and _is_variable(arguments[0]):
-            return Macro(**place, name=name, operand=operand, variables=(arguments[0].name,), arguments=arguments[1:])
-        return Call(**place, function=name, operand=operand, arguments=arguments)
+        return tuple(items), self._expect(")", opened).end
 
     def _primary(self) -> Any:
         token = self._now
         if token.kind == "literal":
             self._next()
             if type(token.value) is int and token.value > INT_MAX:
-                raise fault(
-                    self._text, token.start, token.end, "a whole number over 64 bit", 'write decimal("...") for it'
-                )
-            return Literal_(start=token.start, end=token.end, value=token.value, digits=token.digits)
-        if token.kind == "name" and token.text != "in":
-            return self._named()
+                raise too_long(self.text, token.start, token.end)
+            return self.make(Constant, token.start, token.end, value=token.value, digits=token.digits)
+        if token.kind == "name":
+            return self._named(False)
         if self._take("."):
-            node = self._named()
-            return Name(start=token.start, end=node.end, name=f".{node.name}") if isinstance(node, Name) else node
+            if self._now.kind != "name":
+                raise self._unexpected("a name")
+            return self._named(True)
         if self._take("("):
             node = self.expression()
-            self._expect(")")
+            self._expect(")", token)
             return node
-        if self._is("[", "[?"):
+        if self._is("["):
             return self._list()
         if self._is("{"):
             return self._map()
         raise self._unexpected()
 
-    def _named(self) -> Any:
-        token = self._next()
-        if token.kind != "name":
-            self._at -= 1
-            raise self._unexpected()
-        if token.text in _CONSTANTS:
-            return Literal_(start=token.start, end=token.end, value=_CONSTANTS[token.text])
+    def _named(self, rooted: bool) -> Any:
+        token = self._now
         if token.text in _WORDS:
-            self._at -= 1
             raise self._unexpected()
+        self._next()
+        if token.text in _CONSTANTS:
+            return self.make(Constant, token.start, token.end, value=_CONSTANTS[token.text])
         if token.text in _RESERVED:
-            raise fault(self._text, token.start, token.end, f'"{token.text}" is a reserved word')
+            raise self._fault(token, f'"{token.text}" is a reserved word')
         if not self._is("("):
-            return Name(start=token.start, end=token.end, name=token.text)
+            return self.make(Name, token.start, token.end, name=token.text, rooted=rooted)
         arguments, end = self._arguments()
-        return self._function(token, arguments, end)
-
-    def _function(self, token: Token, arguments: tuple[Any, ...], end: int) -> Any:
-        name = token.text
-        if name == "has":
-            if len(arguments) != 1 or not isinstance(arguments[0], Select):
-                raise fault(self._text, token.start, end, "has wants a field", "has(body.note)")
-            return Macro(start=token.start, end=end, name="has", operand=arguments[0])
-        if name == "default" and len(arguments) == 2:
-            return Macro(start=token.start, end=end, name="default", operand=arguments[0], arguments=arguments[1:])
-        if name == "optional" and len(arguments) == 1:
-            return Macro(start=token.start, end=end, name="optional", operand=arguments[0])
-        return Call(start=token.start, end=end, function=name, arguments=arguments)
+        return expand_call(self, token, arguments, end)
 
     def _list(self) -> Any:
-        opening = self._next()
-        start = opening.start
+        opened = self._next()
         items: list[Any] = []
-        optional: list[int] = [0] if opening.text == "[?" else []
-        if optional:
-            items.append(self.expression())
-            if not self._take(","):
-                return ListOf(start=start, end=self._expect("]").end, items=tuple(items), optional=(0,))
+        optional: list[int] = []
         while not self._is("]"):
             if self._take("?"):
                 optional.append(len(items))
             items.append(self.expression())
             if not self._take(","):
                 break
-        return ListOf(start=start, end=self._expect("]").end, items=tuple(items), optional=tuple(optional))
+        end = self._expect("]", opened).end
+        return self.make(ListOf, opened.start, end, items=tuple(items), optional=tuple(optional))
 
     def _map(self) -> Any:
-        start = self._expect("{").start
+        opened = self._next()
         entries: list[tuple[Any, Any]] = []
         optional: list[int] = []
         while not self._is("}"):
             if self._take("?"):
                 optional.append(len(entries))
             key = self.expression()
-            self._expect(":")
+            self._expect(":", key_token(key))
             entries.append((key, self.expression()))
             if not self._take(","):
                 break
-        return MapOf(start=start, end=self._expect("}").end, entries=tuple(entries), optional=tuple(optional))
+        end = self._expect("}", opened).end
+        return self.make(MapOf, opened.start, end, entries=tuple(entries), optional=tuple(optional))
 
 
-def _is_variable(node: Any) -> bool:
-    return isinstance(node, Name) and not node.name.startswith(".")
-
-
-def _binary(operator: str, left: Any, right: Any) -> Call:
-    return Call(start=left.start, end=right.end, function=f"_{operator}_", arguments=(left, right))
-
-
-def _balanced(operator: Any, parts: list[Any]) -> Any:
-    """A long chain of && or || as a flat tree, so that a thousand of them are not a thousand deep."""
-    if len(parts) == 1:
-        return parts[0]
-    middle = len(parts) // 2
-    left, right = _balanced(operator, parts[:middle]), _balanced(operator, parts[middle:])
-    return Logic(start=left.start, end=right.end, operator=operator, left=left, right=right)
-
-
-__all__ = ["DEPTH", "Parser", "Uint", "parse"]
+def key_token(key: Any) -> Token:
+    """A map's key as what opens its entry."""
+    return Token("name", "a key", key.start, key.end)

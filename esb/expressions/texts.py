@@ -1,257 +1,211 @@
-"""Text functions: by code point, cel-spec's strings extension, and how values print."""
+"""Text functions: by code point, the standard ones and cel-spec's strings extension."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+import base64
+import binascii
+from functools import lru_cache
 from typing import Any, Final
 
-from esb.errors import ExpressionError
-from esb.expressions.values import Optional, TypeName, said
+import re2
 
+from esb.errors import BudgetExceeded, ExpressionError
+from esb.expressions.operators import LONGEST, Mismatch
+from esb.expressions.values import said
 
-def plain(value: Any) -> str:
-    """A number, moment or span as JSON and RFC 3339 write it."""
-    if type(value) is bool:
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return _double(value)
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        moment = value.astimezone(UTC)
-        text = f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}"
-        fraction = f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else ""
-        return f"{text}{fraction}Z"
-    if isinstance(value, timedelta):
-        micro = value // timedelta(microseconds=1)
-        whole, rest = divmod(abs(micro), 1_000_000)
-        digits = f".{rest:06}".rstrip("0") if rest else ""
-        return f"{'-' if micro < 0 else ''}{whole}{digits}s"
-    return str(int(value)) if isinstance(value, int) else str(value)
-
-
-def _double(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if value.is_integer() and abs(value) < 1e15:
-        return str(int(value)) if value or not math.copysign(1, value) < 0 else "-0"
-    return repr(value)
-
-
-def _text(value: Any, function: str) -> str:
-    if type(value) is str:
-        return value
-    raise ExpressionError(f"{function} of {said(value)}: it wants a text", code="M254")
+_LOWER: Final = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
+_UPPER: Final = {letter: letter - 32 for letter in range(ord("a"), ord("z") + 1)}
+_QUOTED: Final = str.maketrans(
+    {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\""}
+)
+_SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
 
 
 def _count(value: Any, function: str) -> int:
     if type(value) is int:
         return value
-    raise ExpressionError(f"{function} with {said(value)}: it wants a whole number", code="M254")
+    raise ExpressionError(f"{function} takes a whole number, not {said(value)}", code="M254")
 
 
-def _either(value: Any, function: str) -> Any:
-    if type(value) in (str, bytes):
-        return value
-    raise ExpressionError(f"{function} of {said(value)}: it wants a text", code="M254")
+def _place(text: str, value: Any, function: str) -> int:
+    """A position in a text, its end included."""
+    at = _count(value, function)
+    if 0 <= at <= len(text):
+        return at
+    raise ExpressionError(f"{function}: there is no position {at}, the text has {len(text)} characters", code="M258")
+
+
+def _no_text(function: str, *values: Any) -> Mismatch:
+    at = next(place for place, value in enumerate(values) if type(value) is not str)
+    return Mismatch(function, values[at], at=at)
+
+
+def _texts(function: str, *values: Any) -> None:
+    for value in values:
+        if type(value) is not str:
+            raise _no_text(f"{function}()", *values)
 
 
 def contains(value: Any, part: Any) -> bool:
-    return bool(_text(part, "contains") in _text(value, "contains"))
+    """`text.contains(part)`."""
+    if type(value) is not str or type(part) is not str:
+        raise _no_text("contains()", value, part)
+    return part in value
 
 
 def starts_with(value: Any, part: Any) -> bool:
-    return _text(value, "startsWith").startswith(_text(part, "startsWith"))
+    """`text.startsWith(part)`."""
+    if type(value) is not str or type(part) is not str:
+        raise _no_text("startsWith()", value, part)
+    return value.startswith(part)
 
 
 def ends_with(value: Any, part: Any) -> bool:
-    return _text(value, "endsWith").endswith(_text(part, "endsWith"))
+    """`text.endsWith(part)`."""
+    if type(value) is not str or type(part) is not str:
+        raise _no_text("endsWith()", value, part)
+    return value.endswith(part)
 
 
 def char_at(value: Any, at: Any) -> str:
-    text, place = _text(value, "charAt"), _count(at, "charAt")
-    if not 0 <= place <= len(text):
-        raise ExpressionError(f"charAt({place}): the text has {len(text)} characters", code="M258")
-    return text[place : place + 1]
+    """`text.charAt(at)`: the character there, `""` at the end."""
+    _texts("charAt", value)
+    place = _place(value, at, "charAt()")
+    return str(value[place : place + 1])
 
 
 def index_of(value: Any, part: Any, start: Any = 0) -> int:
-    text, place = _text(value, "indexOf"), _count(start, "indexOf")
-    if not 0 <= place <= len(text):
-        raise ExpressionError(f"indexOf from {place}: the text has {len(text)} characters", code="M258")
-    return text.find(_text(part, "indexOf"), place)
+    """`text.indexOf(part)`: where it first stands, from `start` on; -1 where it does not."""
+    _texts("indexOf", value, part)
+    return int(value.find(part, _place(value, start, "indexOf()")))
 
 
 def last_index_of(value: Any, part: Any, start: Any = None) -> int:
-    text, wanted = _text(value, "lastIndexOf"), _text(part, "lastIndexOf")
+    """`text.lastIndexOf(part)`: where it last begins, at `start` at the latest; -1 where it does not."""
+    _texts("lastIndexOf", value, part)
     if start is None:
-        return text.rfind(wanted)
-    place = _count(start, "lastIndexOf")
-    if not 0 <= place <= len(text):
-        raise ExpressionError(f"lastIndexOf from {place}: the text has {len(text)} characters", code="M258")
-    return text.rfind(wanted, 0, place + len(wanted))
-
-
-def join(value: Any, separator: Any = "") -> str:
-    if not isinstance(value, list):
-        raise ExpressionError(f"join of {said(value)}: it wants a list of texts", code="M254")
-    return _text(separator, "join").join(_text(item, "join") for item in value)
-
-
-def split(value: Any, separator: Any, limit: Any = -1) -> list[str]:
-    text, mark, most = _text(value, "split"), _text(separator, "split"), _count(limit, "split")
-    if most == 0:
-        return []
-    if mark == "":
-        letters = list(text)
-        return letters if most < 0 or len(letters) <= most else [*letters[: most - 1], "".join(letters[most - 1 :])]
-    return text.split(mark, most - 1 if most > 0 else -1)
-
-
-def replace(value: Any, part: Any, other: Any, limit: Any = -1) -> str:
-    text = _text(value, "replace")
-    return text.replace(_text(part, "replace"), _text(other, "replace"), _count(limit, "replace"))
+        return int(value.rfind(part))
+    return int(value.rfind(part, 0, _place(value, start, "lastIndexOf()") + len(part)))
 
 
 def substring(value: Any, start: Any, end: Any = None) -> str:
-    text, first = _text(value, "substring"), _count(start, "substring")
-    last = len(text) if end is None else _count(end, "substring")
-    if not 0 <= first <= last <= len(text):
-        raise ExpressionError(f"substring({first}, {last}): the text has {len(text)} characters", code="M258")
-    return text[first:last]
+    """`text.substring(start, end)`: from `start` to right before `end`."""
+    _texts("substring", value)
+    first = _place(value, start, "substring()")
+    last = len(value) if end is None else _place(value, end, "substring()")
+    if first > last:
+        raise ExpressionError(f"substring(): it would start at {first} and end before, at {last}", code="M258")
+    return str(value[first:last])
+
+
+def join(value: Any, separator: Any = "") -> str:
+    """`list.join(", ")`."""
+    if not isinstance(value, (list, tuple)):
+        raise Mismatch("join()", value)
+    if type(separator) is not str:
+        raise Mismatch("join()", separator, at=1)
+    for item in value:
+        if type(item) is not str:
+            raise ExpressionError(f"join() takes a list of texts, and this one holds {said(item)}", code="M254")
+    if sum(map(len, value)) + len(separator) * len(value) > LONGEST:
+        raise too_long("join()")
+    return str(separator).join(value)
+
+
+def too_long(function: str) -> BudgetExceeded:
+    """A text that would fill the memory."""
+    return BudgetExceeded(f"{function} would make a text of over {LONGEST} characters")
+
+
+def split(value: Any, separator: Any, limit: Any = -1) -> list[str]:
+    """`text.split(",")`, into at most `limit` parts."""
+    _texts("split", value, separator)
+    most = _count(limit, "split()")
+    if most == 0:
+        return []
+    if separator == "":
+        letters = list(value)
+        return letters if most < 0 or len(letters) <= most else [*letters[: most - 1], "".join(letters[most - 1 :])]
+    return list(value.split(separator, most - 1 if most > 0 else -1))
+
+
+def replace(value: Any, part: Any, other: Any, limit: Any = -1) -> str:
+    """`text.replace("a", "b")`, at most `limit` times."""
+    _texts("replace", value, part, other)
+    most = _count(limit, "replace()")
+    found = value.count(part) if most < 0 else min(most, value.count(part))
+    if len(value) + found * len(other) > LONGEST:
+        raise too_long("replace()")
+    return str(value.replace(part, other, most))
 
 
 def lower_ascii(value: Any) -> str:
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in _text(value, "lowerAscii"))
+    """`text.lowerAscii()`: A to Z only."""
+    _texts("lowerAscii", value)
+    return str(value.lower() if value.isascii() else value.translate(_LOWER))
 
 
 def upper_ascii(value: Any) -> str:
-    return "".join(chr(ord(c) - 32) if "a" <= c <= "z" else c for c in _text(value, "upperAscii"))
-
-
-def reverse(value: Any) -> str:
-    return _text(value, "reverse")[::-1]
+    """`text.upperAscii()`: a to z only."""
+    _texts("upperAscii", value)
+    return str(value.upper() if value.isascii() else value.translate(_UPPER))
 
 
 def trim(value: Any) -> str:
-    return _text(value, "trim").strip()
+    """`text.trim()`: without Unicode's white space at both ends."""
+    _texts("trim", value)
+    return str(value.strip(_SPACES))
+
+
+def reverse(value: Any) -> str:
+    """`text.reverse()`."""
+    _texts("reverse", value)
+    return str(value[::-1])
 
 
 def quote(value: Any) -> str:
-    """A text as a literal that no other program misreads."""
-    escapes = {
-        "\a": "\\a",
-        "\b": "\\b",
-        "\f": "\\f",
-        "\n": "\\n",
-        "\r": "\\r",
-        "\t": "\\t",
-        "\v": "\\v",
-        "\\": "\\\\",
-        '"': '\\"',
-    }
-    return '"' + "".join(escapes.get(c, c) for c in _text(value, "quote")) + '"'
+    """`strings.quote(text)`: as a literal in double quotes."""
+    _texts("strings.quote", value)
+    return f'"{value.translate(_QUOTED)}"'
 
 
-def formatted(value: Any, arguments: Any) -> str:
-    """`"%s has %d".format([name, count])`: %s %d %f %.2f %e %b %o %x %X %%."""
-    text = _text(value, "format")
-    if not isinstance(arguments, list):
-        raise ExpressionError(f"format with {said(arguments)}: it wants a list", code="M254")
-    made: list[str] = []
-    given = iter(arguments)
-    place = 0
-    while (found := text.find("%", place)) >= 0:
-        made.append(text[place:found])
-        place, said_so = _clause(text, found + 1, given)
-        made.append(said_so)
-    return "".join([*made, text[place:]])
-
-
-def _clause(text: str, place: int, given: Any) -> tuple[int, str]:
-    if text[place : place + 1] == "%":
-        return place + 1, "%"
-    precision = 6
-    if text[place : place + 1] == ".":
-        digits = ""
-        place += 1
-        while text[place : place + 1].isdigit():
-            digits += text[place]
-            place += 1
-        precision = int(digits or "0")
-    verb = text[place : place + 1]
-    if verb not in "sdfebxXo" or not verb:
-        raise ExpressionError(f'format: unknown "%{verb}"; there is %s %d %f %e %b %o %x %X %%', code="M259")
+@lru_cache(maxsize=1000)
+def pattern(text: str) -> Any:
+    """A compiled RE2 pattern; raises ExpressionError."""
     try:
-        argument = next(given)
-    except StopIteration:
-        raise ExpressionError("format: more % than values in the list", code="M259") from None
-    return place + 1, _spelled(verb, argument, precision)
+        return re2.compile(text, _QUIET)
+    except re2.error as error:
+        said_so = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        raise ExpressionError(f"no regular expression (RE2): {said_so}", code="M259") from None
 
 
-def _spelled(verb: str, value: Any, precision: int) -> str:
-    if verb == "s":
-        return shown(value)
-    if verb in "xX" and isinstance(value, (str, bytes)):
-        raw = value.encode() if isinstance(value, str) else value
-        return raw.hex() if verb == "x" else raw.hex().upper()
-    if verb == "b" and type(value) is bool:
-        return "1" if value else "0"
-    if type(value) is bool or not isinstance(value, (int, float, Decimal)):
-        raise ExpressionError(f"format: %{verb} of {said(value)}: it wants a number", code="M254")
-    if isinstance(value, float) and not math.isfinite(value):
-        return _double(value)
-    if verb in "fe":
-        return _fixed(value, precision) if verb == "f" else f"{value:.{precision}e}"
-    if verb == "d":
-        return plain(value)
-    if not isinstance(value, int):
-        raise ExpressionError(f"format: %{verb} of {said(value)}: it wants a whole number", code="M254")
-    return format(int(value), verb)
+def _quiet() -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    return options
 
 
-def _fixed(value: Any, precision: int) -> str:
-    exact = value if isinstance(value, Decimal) else Decimal(value)
-    return f"{exact.quantize(Decimal(1).scaleb(-precision), rounding=ROUND_HALF_EVEN):f}"
+_QUIET: Final = _quiet()
 
 
-def shown(value: Any) -> str:
-    """Any value as format's %s writes it."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "null"
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, list):
-        return f"[{', '.join(shown(item) for item in value)}]"
-    if isinstance(value, Mapping):
-        pairs = sorted((shown(key), shown(item)) for key, item in value.items())
-        return "{" + ", ".join(f"{key}: {item}" for key, item in pairs) + "}"
-    if isinstance(value, (TypeName, Optional)):
-        return repr(value)
-    return plain(value)
+def matches(value: Any, wanted: Any) -> bool:
+    """`text.matches("^[A-Z]+$")`: RE2, so its time grows with the text alone, whatever the pattern."""
+    if type(value) is not str or type(wanted) is not str:
+        raise _no_text("matches()", value, wanted)
+    return pattern(wanted).search(value) is not None
 
 
-METHODS: Final[tuple[tuple[str, Callable[..., Any], int, int, str], ...]] = (
-    ("contains", contains, 2, 2, "bool"),
-    ("startsWith", starts_with, 2, 2, "bool"),
-    ("endsWith", ends_with, 2, 2, "bool"),
-    ("charAt", char_at, 2, 2, "string"),
-    ("indexOf", index_of, 2, 3, "int"),
-    ("lastIndexOf", last_index_of, 2, 3, "int"),
-    ("join", join, 1, 2, "string"),
-    ("split", split, 2, 3, "list"),
-    ("replace", replace, 3, 4, "string"),
-    ("substring", substring, 2, 3, "string"),
-    ("lowerAscii", lower_ascii, 1, 1, "string"),
-    ("upperAscii", upper_ascii, 1, 1, "string"),
-    ("trim", trim, 1, 1, "string"),
-    ("reverse", reverse, 1, 1, "string"),
-    ("format", formatted, 2, 2, "string"),
-)
+def encode_base64(value: Any) -> str:
+    """`base64.encode(bytes)`."""
+    if type(value) is not bytes:
+        raise Mismatch("base64.encode()", value)
+    return base64.b64encode(value).decode()
+
+
+def decode_base64(value: Any) -> bytes:
+    """`base64.decode(text)`, with or without padding."""
+    _texts("base64.decode", value)
+    try:
+        return base64.b64decode(value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ExpressionError(f'"{value[:40]}" is no Base64', code="M259") from None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import tzinfo
-from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from esb.expressions import Environment, ExpressionProblems, Program, TemplateProgram
-from esb.expressions.compiler import Compiled, compile_tree
 from esb.masking import is_secret
 from esb.plugins import Registry
 from esb.table.model import Place, Table
@@ -32,35 +30,9 @@ _LOGINS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x
 _FORMS: Final = 'write { text = "EUR" } or { each = CEL, map = "NAME" }'
 
 
-class Late:
-    """A compiled expression that is compiled when it is first evaluated: a check reads thousands and evaluates none."""
-
-    def __init__(self, text: str, tree: Any, environment: Environment) -> None:
-        self._compile = partial(compile_tree, text, tree, environment.functions, environment.variables)
-        self._compiled: Compiled | None = None
-
-    def _ready(self) -> Compiled:
-        if self._compiled is None:
-            self._compiled = self._compile()
-        return self._compiled
-
-    def run(self, scope: Mapping[str, Any], budget: int) -> Any:
-        return self._ready().run(scope, budget)
-
-    def offset(self, error: BaseException) -> int:
-        return self._ready().offset(error)
-
-
-class LateEnvironment(Environment):
-    """Reads and checks expressions at once, compiles each when it is first evaluated."""
-
-    def part(self, text: str, tree: Any, kind: str = "dyn") -> Program:
-        return Program(text, tree, kind, cast(Compiled, Late(text, tree, self)), self)
-
-
 def late_environment(table: Table, registry: Registry) -> Environment:
     """What a bus of this table would compile with; for opening its steps without running any."""
-    return LateEnvironment(functions=registry.functions, budget=table.bus.budget, zone=_zone(table))
+    return Environment(functions=registry.functions, budget=table.bus.budget, zone=_zone(table))
 
 
 def _zone(table: Table) -> tzinfo:
@@ -80,7 +52,7 @@ class Language:
         self._faults: dict[tuple[str, bool, Scope], ExpressionProblems] = {}
         zone = _zone(table)
         self._environments = {
-            scope: LateEnvironment(registry.functions, table.bus.budget, zone, variables)
+            scope: Environment(registry.functions, table.bus.budget, zone, variables)
             for scope, variables in _VARIABLES.items()
         }
 
