@@ -129,6 +129,7 @@ async def backlog(waiting: int, count: int) -> dict[str, object]:
         async with AsyncExitStack() as stack:
             bus = await opened(stack, Path(folder), paused=True)
             await fill(bus, waiting)
+            bus.look()
             await send(count if not waiting else 1000)
             began = time.perf_counter()
             await bus.resume("target", "out")

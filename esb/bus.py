@@ -315,6 +315,8 @@ class Bus:
                 await self.store.upkeep({name: route.retain for name, route in self.table.routes.items()})
             except StoreError as error:
                 log.warning("upkeep of the store failed: %s", error)
+            # Whatever a window has missed (rows that came by another way) waits no longer than this.
+            self.look(name for name, lane in self.lanes.items() if lane.window.idle)
 
     async def pause(self, scope: str, name: str, reason: str, *, until: float | None = None, by: str = "") -> None:
         """Stops a target's deliveries or closes a route's sources, until `resume`; kept over a restart."""
