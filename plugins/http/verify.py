@@ -8,35 +8,12 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
+from esb_plugins.http.options import Verify
 from esb_plugins.http.problems import Refused
-from msgspec import Struct
 
-from esb import Duration, Secret
-
-Form = Literal["standard", "github", "stripe", "plain"]
-_BY_HEADER: Final[Mapping[str, Form]] = {
-    "webhook-signature": "standard",
-    "svix-signature": "standard",
-    "x-hub-signature-256": "github",
-    "stripe-signature": "stripe",
-}
 _TIME: Final = re.compile(r"[0-9]{1,11}")
-
-
-class Verify(Struct, frozen=True, forbid_unknown_fields=True):
-    """`hmac` is the shared secret; `previous` the one before it, still good while it is rotated. `header` names where
-    the signature is and with it the form; `tolerance` is how old or early a signed time may be."""
-
-    hmac: Secret
-    previous: Secret | None = None
-    header: str = "webhook-signature"
-    tolerance: Duration = Duration(300)
-
-    @property
-    def form(self) -> Form:
-        return _BY_HEADER.get(self.header.lower(), "plain")
 
 
 def verify(rule: Verify, secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> str | None:

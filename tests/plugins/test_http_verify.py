@@ -11,9 +11,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from esb_plugins.http.options import Verify
 from esb_plugins.http.problems import Refused
 from esb_plugins.http.source import SOURCE
-from esb_plugins.http.verify import Verify, verify
+from esb_plugins.http.verify import verify
 from plugin_context import FakeAccept, FakeServices, eventually, make_context, make_listener, options_of, running
 
 from esb import Duration, OptionError, Secret
