@@ -129,10 +129,10 @@ class Flow:
 
     def _field(self, text: str, body: Body, *, template: bool) -> str:
         """A field of the body that a text asks for while the body is bytes, or ""."""
-        if body.kind != "bytes" or "body." not in text:
+        if body.kind != "bytes" or "body" not in text:
             return ""
         fields = [field for program in self._language.programs(text, template) for field in sorted(program.fields)]
-        return next((field for field in fields if field.startswith("body.")), "")
+        return next((field for field in fields if field.startswith(("body.", "body["))), "")
 
     def _written(self, to: ToSpec, body: Body) -> None:
         """A mapped body needs a write; a changed one is written by the last read."""
