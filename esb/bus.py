@@ -23,7 +23,7 @@ from esb.auth import open_auth
 from esb.blueprint import Draft
 from esb.clock import Clock, SystemClock
 from esb.dispatch import Lane, Pause, Post
-from esb.errors import ConfigError, EsbError, Problem, StoreError, describe
+from esb.errors import ConfigError, EsbError, Problem, describe
 from esb.intake import Door, Intake
 from esb.pipeline import Planner
 from esb.plugins import Registry
@@ -313,8 +313,8 @@ class Bus:
             await self.clock.sleep(UPKEEP)
             try:
                 await self.store.upkeep({name: route.retain for name, route in self.table.routes.items()})
-            except StoreError as error:
-                log.warning("upkeep of the store failed: %s", error)
+            except Exception as error:
+                log.warning("upkeep of the store failed: %s", describe(error), exc_info=not isinstance(error, EsbError))
             # Whatever a window has missed (rows that came by another way) waits no longer than this.
             self.look(name for name, lane in self.lanes.items() if lane.window.idle)
 

@@ -112,8 +112,10 @@ class Lane:
             try:
                 async with self._opened():
                     await self._work_all()
-            except (DeliveryError, OSError) as error:
+            except _FAULTS as error:
                 self._post.health(f"target.{self.name}", "down", describe(error))
+                if not isinstance(error, (DeliveryError, OSError)):
+                    log.error("target %s failed in its own code; it is opened again", self.name, exc_info=error)
                 await self._post.clock.sleep(float(self._policy.transient.first))
 
     @asynccontextmanager
@@ -221,6 +223,9 @@ class Lane:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
+                # The lane ends or is opened anew: the row is read again, nothing is known of this try.
+                self.window.release(row)
+                self.window.look()
                 raise
             self._failed(row, MaybeSent("the target was cancelled by its own library"), started)
         except _FAULTS as error:

@@ -156,7 +156,8 @@ def decide(policy: RetryPolicy, failure: Failure, history: History, now: float) 
         case "auth":
             if policy.auth.pause == "never":
                 return _again(policy.transient, failure, history, now)
-            return PauseTarget(now, policy.auth.probe, failure.text)
+            # Until the target is paused, a refused login is not tried again at full speed.
+            return PauseTarget(now + _delay(policy.transient, history), policy.auth.probe, failure.text)
         case "permanent":
             if history.attempts < policy.permanent.attempts:
                 return RetryAt(now + _delay(policy.transient, history))

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from esb.clock import Clock
-from esb.errors import DecodeError, MessageError, StoreError
+from esb.errors import DecodeError, MessageError, StoreError, describe
 from esb.ids import derived_uid
 from esb.message import BadPart, Headers, Message, Part
 from esb.pipeline import Planner, Trace
@@ -60,18 +60,25 @@ class Splitter:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._failed = False
 
     async def run(self) -> None:
         """Works off what is staged, then waits for more. Runs until cancelled."""
         while True:
             self._desk.wanted.clear()
+            self._failed = False
             try:
                 await self._all()
             except StoreError as error:
-                log.warning("staged messages wait for the store: %s", error)
+                self._wait_for_store(error)
+            if self._failed:
                 await self._desk.clock.sleep(AGAIN)
                 continue
             await self._desk.wanted.wait()
+
+    def _wait_for_store(self, error: StoreError) -> None:
+        log.warning("staged messages wait for the store: %s", error)
+        self._failed = True
 
     async def _all(self) -> None:
         after = 0
@@ -82,6 +89,22 @@ class Splitter:
                     tasks.create_task(self._one(row), name=f"planning {row.uid}")
 
     async def _one(self, row: OpenMessage) -> None:
+        """One message on; what fails is this message's, never the others'."""
+        try:
+            await self._go_on(row)
+        except StoreError as error:
+            self._wait_for_store(error)
+        except Exception as error:
+            log.error("planning %s failed", row.uid, exc_info=error)
+            await self._give_up(row, f"its planning failed: {type(error).__name__}: {describe(error)}")
+
+    async def _give_up(self, row: OpenMessage, reason: str) -> None:
+        try:
+            await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=row.parts_done))
+        except StoreError as error:
+            self._wait_for_store(error)
+
+    async def _go_on(self, row: OpenMessage) -> None:
         planner = await self._desk.planners(row.route, row.table_hash)
         if planner is None:
             reason = f"no-table: route {row.route} of table {row.table_hash[:12]} can no longer be built"

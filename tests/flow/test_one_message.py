@@ -128,8 +128,8 @@ async def test_three_refused_logins_pause_the_target_and_a_probe_resumes_it_r17(
         lane = bus.bus.lanes["erp"]
         assert lane.pause is not None
         assert "login" in lane.pause.reason
-        await bus.advance(301)
-        await bus.advance(301)
+        for _ in range(6):  # the store's thread decides which probe finds its row read already
+            await bus.advance(301)
         assert lane.pause is None
         assert len(bus.targets["erp"].taken) == 3
 
