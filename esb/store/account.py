@@ -44,12 +44,6 @@ class Entries:
         self.sums: dict[Entry, int] = {}
         self.waits: dict[str, list[int]] = {}
 
-    def add_all(self, entries: Iterable[Entry]) -> None:
-        """One of each."""
-        sums = self.sums
-        for entry in entries:
-            sums[entry] = sums.get(entry, 0) + 1
-
     def message(self, route: str, created: float, entry: str, n: int = 1) -> None:
         self._add(("messages", route, hour_of(created), entry), n)
 

@@ -49,7 +49,7 @@ def advance(work: Work, progress: Progress) -> list[StoredDelivery]:
         after = CLOSES[worst]
     mark = fingerprint(progress.reason) if after in HELD else None
     order.line_up(work.db, [chunk])
-    work.insert([chunk])
+    work.insert([chunk], {message.row: message.accepted_at})
     made = max(parts, progress.next_index)
     trace = trace if progress.trace is None else progress.trace or None
     closed = None if after == "open" else work.now

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from esb.store.account import MADE, Entry, hour_of
 from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
 
 Row = tuple[Any, ...]
@@ -48,8 +47,7 @@ class Draft:
     """All rows of one acceptance (or of one chunk of parts) and what it answers when they are on disk."""
 
     __slots__ = (
-        "acceptance", "bodies", "deliveries", "entries", "files", "future", "keyed", "messages", "ordered", "outcome",
-        "rows", "waits",
+        "acceptance", "bodies", "deliveries", "files", "future", "keyed", "messages", "ordered", "outcome", "rows",
     )  # fmt: skip
 
     def __init__(self, acceptance: Acceptance | None, future: asyncio.Future[Stored] | None) -> None:
@@ -60,10 +58,8 @@ class Draft:
         self.messages: list[Row] = []
         self.deliveries: list[Row] = []
         self.rows: list[StoredDelivery] = []
-        self.entries: list[Entry] = []
-        self.waits: list[tuple[str, int]] = []
-        self.keyed: list[tuple[str, str, int]] = []
-        self.files: list[str] = []
+        self.keyed: list[tuple[str, str, int]] | None = None
+        self.files: list[str] | None = None
         self.ordered = False
 
 
@@ -97,12 +93,7 @@ def add_message(
     state: str = new.state
     if state == "open" and not left:
         state = CLOSES[worst]
-    hour = hour_of(new.accepted_at)
-    to.entries.append(("messages", new.route, hour, MADE[new.made]))
-    closed = None
-    if state != "open":
-        to.entries.append(("messages", new.route, hour, state))
-        closed = now
+    closed = None if state == "open" else now
     to.messages.append(
         (
             row, new.uid, new.made, parent, new.part, 1 if new.last else 0, root, new.caller, new.route,
@@ -113,7 +104,7 @@ def add_message(
         )
     )  # fmt: skip
     if new.keys:
-        to.keyed.extend((value, name, row) for name, value in new.keys.items())
+        to.keyed = [*(to.keyed or ()), *((value, name, row) for name, value in new.keys.items())]
     for made in new.made_messages:
         add_message(to, made, numbers, now, parent=row, root=root or row)
     return row, state
@@ -123,7 +114,7 @@ def add_body(to: Draft, body: NewBody, numbers: Numbers, sha256: bytes = b"") ->
     """The row of a body; a file's row has the number that names the file (R7)."""
     if body.file is not None:
         number = int(body.file)
-        to.files.append(body.file)
+        to.files = [*(to.files or ()), body.file]
     else:
         numbers.body += 1
         number = numbers.body
@@ -143,7 +134,6 @@ def add_deliveries(
 ) -> tuple[int, int]:
     """The rows of a message's deliveries; gives how many of them wait, and the gravest end of the others."""
     waiting = worst = 0
-    hour = hour_of(message.accepted_at)
     known: dict[int, int] = {}
     alone = len(deliveries) == 1 and not message.stage
     for new in deliveries:
@@ -153,14 +143,11 @@ def add_deliveries(
         place = body if new.body is None else known.get(id(own), 0)
         if not place:
             place = known[id(own)] = add_body(to, own, numbers)
-        to.entries.append(("deliveries", new.target, hour, "planned"))
         due: float | None = None
         if new.state in WORST:
-            to.entries.append(("deliveries", new.target, hour, new.state))
             worst = max(worst, WORST[new.state])
         else:
             waiting += 1
-            to.waits.append((new.target, own.size))
             due = new.due if new.state == "due" else None
         if new.order_key is not None:
             to.ordered = True

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from esb.store.account import Entries
+from esb.store.account import MADE, WAITING, Entries, hour_of
 from esb.store.records import StoredDelivery
 from esb.store.rows import Draft, Numbers, Row, read_params, texts
 
@@ -38,28 +38,47 @@ class Work:
         self.loose: list[str] = []
         self.last = (0, 0)
 
-    def insert(self, drafts: Sequence[Draft]) -> None:
-        """All rows of these drafts, in bulk."""
-        entries = self.entries
+    def insert(self, drafts: Sequence[Draft], created: Mapping[int, float] = {}) -> None:
+        """All rows of these drafts, in bulk. `created` are messages that are on disk already and get deliveries."""
         for item in drafts:
-            entries.add_all(item.entries)
-            if item.files:
-                self.files += item.files
-            for target, size in item.waits:
-                entries.wait(target, 1, size)
+            self._enter(item, created)
         if len(drafts) == 1:
-            self._insert(drafts[0].bodies, drafts[0].messages, drafts[0].deliveries, drafts[0].keyed)
+            self._insert(drafts[0].bodies, drafts[0].messages, drafts[0].deliveries)
         elif drafts:
             self._insert(
                 [row for item in drafts for row in item.bodies],
                 [row for item in drafts for row in item.messages],
                 [row for item in drafts for row in item.deliveries],
-                [row for item in drafts for row in item.keyed],
             )
 
-    def _insert(
-        self, bodies: list[Row], messages: list[Row], deliveries: list[Row], keyed: list[tuple[str, str, int]]
-    ) -> None:
+    def _enter(self, item: Draft, created: Mapping[int, float]) -> None:
+        """The books and the backlog of one draft, out of its rows."""
+        entries = self.entries
+        sums = entries.sums
+        hours = {row: hour_of(at) for row, at in created.items()}
+        for message in item.messages:
+            route, state = message[8], message[12]
+            hours[message[0]] = hour = hour_of(message[10])
+            key = ("messages", route, hour, MADE[message[2]])
+            sums[key] = sums.get(key, 0) + 1
+            if state != "open":
+                key = ("messages", route, hour, state)
+                sums[key] = sums.get(key, 0) + 1
+        for delivery in item.deliveries:
+            target, state = delivery[2], delivery[4]
+            key = ("deliveries", target, hours[delivery[1]], "planned")
+            sums[key] = sums.get(key, 0) + 1
+            if state in WAITING:
+                entries.wait(target, 1, delivery[10])
+            else:
+                key = ("deliveries", target, hours[delivery[1]], state)
+                sums[key] = sums.get(key, 0) + 1
+        if item.files is not None:
+            self.files += item.files
+        if item.keyed is not None:
+            self.db.executemany(_KEYED, item.keyed)
+
+    def _insert(self, bodies: list[Row], messages: list[Row], deliveries: list[Row]) -> None:
         self.db.executemany(_BODY, bodies)
         message, delivery = self.last
         if messages:
@@ -69,8 +88,6 @@ class Work:
             self.db.executemany(_DELIVERY, deliveries)
             delivery = max(delivery, deliveries[-1][0])
         self.last = (message, delivery)
-        if keyed:
-            self.db.executemany(_KEYED, keyed)
 
     def read(self, numbers: Iterable[int]) -> list[StoredDelivery]:
         """Delivery rows with their bytes, in the order asked for."""
