@@ -238,7 +238,7 @@ class Services(Protocol):
 class Context(Struct, frozen=True, kw_only=True):
     """Where a component stands.
 
-    `name` is `route.orders`, `target.erp`, ...; `folder` is what relative paths count from (the table's folder);
+    `name` is `route.orders`, `target.erp`, ...; `folder` is what relative paths count from (that of the table's file);
     `every`, `timeout` are the common options in seconds; `auth` is the login that `auth = "NAME"` names;
     `time_zone` is the bus's.
     """
@@ -279,7 +279,7 @@ class Context(Struct, frozen=True, kw_only=True):
 
     def resource(self, path: str) -> Path:
         """A file beside the table (a stylesheet, a list), kept by hash with the table; raises OptionError."""
-        return self.services.resource(path)
+        return self.services.resource(str(self.folder / path))
 
     def listener(self, name: str = "default") -> Any:
         """The `[listener.NAME]` settings (esb.table.model.Listener)."""

@@ -90,7 +90,7 @@ class BusServices:
         self.zone = ZoneInfo(table.bus.time_zone)
         self.environment = Environment(functions=registry.functions, budget=table.bus.budget, zone=self.zone)
         self.secrets = Secrets(table.secrets, table.folder)
-        self.contracts = Contracts(table.folder / "contracts")
+        self.contracts = Contracts((table.kept or table.folder) / "contracts")
         self.healths: dict[str, Health] = {}
         self.auths: dict[str, Auth] = {}
         self._checkpoint = checkpoint
@@ -121,7 +121,7 @@ class BusServices:
         auth = getattr(spec, "auth", None)
         return Context(
             name=name,
-            folder=self.table.folder,
+            folder=spec.folder or self.table.folder,
             services=self,
             clock=self.clock,
             every=_seconds(getattr(spec, "every", None)),
@@ -179,18 +179,19 @@ class BusServices:
         return self._maps[name]
 
     def resource(self, path: str, /) -> Path:
-        found = (self.table.folder / path).resolve()
-        if not found.is_relative_to(self.table.folder.resolve()):
+        folder = self.table.folder.resolve()
+        found = (folder / path).resolve()
+        if not found.is_relative_to(folder):
             raise OptionError("", f'"{path}" lies outside the folder of the table', code="E121")
         if not found.is_file():
-            raise OptionError("", f'there is no file "{path}" beside the table', code="E121")
+            raise OptionError("", f'there is no file "{found.relative_to(folder)}" beside the table', code="E121")
         return found
 
     def listener(self, name: str, /) -> Listener:
         found = self.table.listeners.get(name)
         if found is None:
             known = ", ".join(self.table.listeners)
-            raise OptionError("listener", f'no listener named "{name}"', f"listeners are {known}", code="E209")
+            raise OptionError("listener", f'no listener named "{name}"', f"listeners are {known}", code="E214")
         return found
 
     def namespaces(self) -> Mapping[str, str]:

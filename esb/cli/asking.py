@@ -17,7 +17,7 @@ from esb.errors import ConfigError, EsbError, StoreError, StoreLocked
 from esb.plugins import Registry, load_plugins
 from esb.table.load import load
 from esb.table.model import Table
-from esb.table.places import find_table
+from esb.table.places import find_table, plugins_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,14 +52,7 @@ class Failed(click.ClickException):
 
 def plugins_of(file: Path) -> Registry:
     """The plugins of a table, before it is loaded as a whole: those of `[bus] plugins` too."""
-    import tomli
-
-    folder = None
-    try:
-        named = tomli.loads(file.read_text("utf-8-sig")).get("bus", {}).get("plugins")
-        folder = file.parent / named if isinstance(named, str) else None
-    except (OSError, ValueError):
-        folder = None
+    folder = plugins_folder(file)
     return load_plugins(folder if folder is not None and folder.is_dir() else None)
 
 

@@ -10,18 +10,18 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
-from msgspec.structs import replace
 
 from esb.admin.api import serving
 from esb.admin.metrics import Metrics
 from esb.bus import open_bus
 from esb.cli import logs
-from esb.cli.asking import Failed, load_table, plugins_of, table_option
+from esb.cli.asking import Failed, load_table, table_option
+from esb.cli.check import opened
 from esb.errors import ConfigError, StoreError
-from esb.plugins import Registry
+from esb.plugins import Registry, load_plugins
 from esb.table.load import load
 from esb.table.model import Table
-from esb.table.places import find_table, keep_last_good, last_good
+from esb.table.places import find_table, keep_last_good, last_good, plugins_folder
 
 log = logging.getLogger("esb")
 
@@ -51,7 +51,10 @@ def run(file: Path | None, use_last_good: bool, broker: str | None) -> None:
 def _table(file: Path | None, use_last_good: bool) -> tuple[Table, Registry]:
     """The table on disk; the last good one, loudly, where that is asked for and the one on disk is wrong."""
     try:
-        return load_table(file)
+        table, registry = load_table(file)
+        if use_last_good or table.bus.start == "last-good":
+            _openable(table, registry)
+        return table, registry
     except Failed as failed:
         kept = _kept(file, use_last_good)
         if kept is None:
@@ -61,23 +64,26 @@ def _table(file: Path | None, use_last_good: bool) -> tuple[Table, Registry]:
         return kept
 
 
+def _openable(table: Table, registry: Registry) -> None:
+    """Contracts, maps and stylesheets are looked at too before the last good table is passed over."""
+    problems = asyncio.run(opened(table, registry))
+    if problems:
+        raise Failed("\n".join(str(problem) for problem in problems), 2)
+
+
 def _kept(file: Path | None, use_last_good: bool) -> tuple[Table, Registry] | None:
-    """The last good table, set to the folder and store of the real one."""
+    """The last good table of the same file, in the same folder and store."""
     try:
         place = find_table(file, os.environ)
+        kept = last_good(place)
+        if kept is None:
+            return None
+        folder = plugins_folder(place, kept.texts[place.name])
+        registry = load_plugins(folder if folder is not None and folder.is_dir() else None)
+        table = load(place, registry, text_overrides=kept.texts, kept=kept.folder)
     except ConfigError:
         return None
-    kept = last_good(place.parent / "var", place.name)
-    if kept is None:
-        return None
-    registry = plugins_of(kept)
-    try:
-        table = load(kept, registry)
-    except ConfigError:
-        return None
-    if not (use_last_good or table.bus.start == "last-good"):
-        return None
-    return replace(table, bus=replace(table.bus, data=str((place.parent / table.bus.data).resolve()))), registry
+    return (table, registry) if use_last_good or table.bus.start == "last-good" else None
 
 
 async def _serve(table: Table, registry: Registry) -> int:

@@ -15,7 +15,7 @@ from esb.table.model import Place
 from esb.table.notes import Notes, Source
 
 FORMAT: Final = 1
-_BESIDE: Final = ("contracts", "maps")
+BESIDE: Final = ("contracts", "maps")
 """Folders beside the main file whose files shape what the table does."""
 
 
@@ -23,10 +23,11 @@ class Files:
     """The main file and its includes. `overrides` stands in for files, by their name relative to the main file's
     folder; with it nothing is read from the disk."""
 
-    def __init__(self, file: Path, notes: Notes, overrides: Mapping[str, str]) -> None:
+    def __init__(self, file: Path, notes: Notes, overrides: Mapping[str, str], kept: Path | None = None) -> None:
         self._file = file
         self._notes = notes
         self._overrides = overrides
+        self._beside = file.parent if kept is None else kept
         self.texts: dict[str, str] = {}
 
     def merge(self) -> dict[str, Any]:
@@ -151,14 +152,14 @@ class Files:
         for plugin in registry.plugins:
             if plugin.hash:
                 digest.update(f"{plugin.name}\0{plugin.hash}\0".encode())
-        for path in self._beside():
+        for path in self._shaping():
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(self._file.parent)}\0{len(content)}\0".encode() + content)
+            digest.update(f"{path.relative_to(self._beside)}\0{len(content)}\0".encode() + content)
         return digest.hexdigest()
 
-    def _beside(self) -> Iterator[Path]:
-        for folder in _BESIDE:
-            yield from (path for path in sorted((self._file.parent / folder).rglob("*")) if path.is_file())
+    def _shaping(self) -> Iterator[Path]:
+        for folder in BESIDE:
+            yield from (path for path in sorted((self._beside / folder).rglob("*")) if path.is_file())
 
 
 def relative(path: Path, folder: Path) -> str:

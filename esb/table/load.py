@@ -27,10 +27,10 @@ from esb.table.targets import read_target
 S = TypeVar("S", bound=Struct)
 
 
-def load(file: Path, registry: Registry, *, text_overrides: Mapping[str, str] = {}) -> Table:
+def load(file: Path, registry: Registry, *, text_overrides: Mapping[str, str] = {}, kept: Path | None = None) -> Table:
     """The table; raises ConfigError with every error found. `text_overrides` stands in for files, by their name
-    relative to the main file's folder (an older table from its kept text)."""
-    table, problems = read(file, registry, text_overrides)
+    relative to the main file's folder (an older table from its kept text); `kept` is the folder of its contracts."""
+    table, problems = read(file, registry, text_overrides, kept)
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors or table is None:
         raise ConfigError(errors)
@@ -42,16 +42,18 @@ def check(file: Path, registry: Registry) -> list[Problem]:
     return read(file, registry, {})[1]
 
 
-def read(file: Path, registry: Registry, overrides: Mapping[str, str]) -> tuple[Table | None, list[Problem]]:
+def read(
+    file: Path, registry: Registry, overrides: Mapping[str, str], kept: Path | None = None
+) -> tuple[Table | None, list[Problem]]:
     """The table as far as it could be made, and all that is to be said about it."""
     notes = Notes(Atlas())
-    files = Files(file, notes, overrides)
+    files = Files(file, notes, overrides, kept)
     try:
         merged = files.merge()
     except ConfigError as error:
         return None, [*notes.sorted(), *error.problems]
     _swallowed(files, notes)
-    table = Assembly(file, registry, merged, files, notes).table()
+    table = replace(Assembly(file, registry, merged, files, notes).table(), kept=kept)
     return table, notes.sorted()
 
 

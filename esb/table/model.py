@@ -238,10 +238,12 @@ class TestSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """The whole table. `hash` is the SHA-256 (hex) of every file that shapes it; `text` maps file to its text."""
+    """The whole table. `hash` is the SHA-256 (hex) of every file that shapes it; `text` maps file to its text.
+    `kept` is the folder of a kept copy whose contracts it goes by."""
 
     file: Path
     hash: str
+    kept: Path | None = None
     bus: Bus
     defaults: Defaults
     secrets: Mapping[str, str] = {}
