@@ -56,6 +56,7 @@ class Inflight:
 
     def begin(self) -> None:
         """What was left over has been counted on disk: from here on the slots are for what begins now."""
+        _HEAD.pack_into(self._map, 0, _MAGIC, *self.committed)
         self._map[_HEAD.size :] = bytes(SLOTS * _SLOT.size)
         self._free = [_HEAD.size + number * _SLOT.size for number in range(SLOTS - 1, -1, -1)]
 

@@ -44,7 +44,7 @@ from esb.store.space import Space
 from esb.store.start import Start, write_seen
 from esb.store.upkeep import Retain, Upkeep
 from esb.store.work import Work
-from esb.store.writer import Writer
+from esb.store.writer import Writer, unstorable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -136,7 +136,11 @@ class Store:
     def _begin(self, acceptance: Acceptance, future: asyncio.Future[Stored]) -> None:
         if self._writer.closing:
             raise StoreError("the store is closed")
-        self._writer.add_draft(draft(acceptance, self._numbers, self.clock.now(), future))
+        try:
+            made = draft(acceptance, self._numbers, self.clock.now(), future)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise unstorable(error) from error
+        self._writer.add_draft(made)
 
     async def _with_file(self, file: str, future: asyncio.Future[Stored]) -> Stored:
         """A large body that no row names after all is unlinked."""

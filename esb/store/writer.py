@@ -310,9 +310,7 @@ class Writer:
         if len(batch) > 1 or not batch.careful:
             await self._one_by_one(batch)
             return
-        log.error("a member of a batch cannot be stored", exc_info=error)
-        refusal = MessageError(f"cannot be stored: {error}", code="M286")
-        self._refuse_all(batch, error if isinstance(error, EsbError) else refusal)
+        self._refuse_all(batch, unstorable(error))
 
     def _refuse_all(self, batch: Batch, error: EsbError) -> None:
         for item in batch.drafts:
@@ -380,6 +378,15 @@ class Writer:
             self.after(work)
             if not job.future.done():
                 job.future.set_result(made)
+
+
+def unstorable(error: Exception) -> EsbError:
+    """The refusal of what has no form on disk."""
+    if isinstance(error, EsbError):
+        return error
+    if not isinstance(error, (ValueError, TypeError, OverflowError)):
+        log.error("a message or an outcome met a fault of the store", exc_info=error)
+    return MessageError(f"the message cannot be stored: {error}", code="M286")
 
 
 def _look_up(db: sqlite3.Connection, drafts: Sequence[Draft]) -> list[bool]:
