@@ -40,7 +40,8 @@ def read(parse: Callable[[], T], place: Place, notes: Notes) -> T | None:
         return parse()
     except Wrong as wrong:
         where = (*place, wrong.key) if wrong.key else place
-        notes.add(where, wrong.code, f"{route_of(place)}{wrong.said}", wrong.hint, offset=wrong.offset)
+        unknown = wrong.code == "E110"
+        notes.add(where, wrong.code, f"{route_of(place)}{wrong.said}", wrong.hint, offset=wrong.offset, key=unknown)
         return None
 
 

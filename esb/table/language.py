@@ -99,7 +99,7 @@ class Language:
 
     def _hint(self, hint: str, text: str, offset: int, length: int, place: Place) -> str:
         word = text[offset : offset + length]
-        if place[0] == "map" and text.isidentifier() and text != "item":
+        if place[0] == "map" and text.isidentifier() and text != "item" and not hint.startswith("did you mean"):
             return f'for the text write {{ text = "{text}" }}'
         return _MOMENTS.get(word, hint)
 
