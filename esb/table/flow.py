@@ -119,13 +119,14 @@ class Flow:
                 return self._unread(place, f"the map asks for {field}")
         return None
 
-    def _unread(self, place: Place, why: str) -> None:
+    def _unread(self, place: Place, why: str, offset: int | None = None) -> None:
         said = f"{self._front}{why}, and nothing has read the body"
-        self._notes.add(place, "E178", said, 'put { read = "json" } (or xml, csv) before it')
+        self._notes.add(place, "E178", said, 'put { read = "json" } (or xml, csv) before it', offset=offset)
 
     def _asks(self, text: str, place: Place, body: Body, *, template: bool) -> None:
         if field := self._field(text, body, template=template):
-            self._unread(place, f"this asks for {field}")
+            at = text.find(field)
+            self._unread(place, f"this asks for {field}", text.find("body") if at < 0 else at)
 
     def _field(self, text: str, body: Body, *, template: bool) -> str:
         """A field of the body that a text asks for while the body is bytes, or ""."""
