@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from table_of_tests import BEGIN, errors, told
 
-OPEN = '[map.erp]\nid = \'body.id\'\n[route.a]\nfrom = { http = "POST /a" }\n'
+OPEN = "[map.erp]\nid = 'body.id'\n[route.a]\nfrom = { http = \"POST /a\" }\n"
 """What a test adds to `BEGIN + OPEN` begins in line 11."""
 
 
@@ -53,11 +53,11 @@ def test_what_asks_for_a_field_before_any_read_is_told(do: str, expected: str) -
 
 
 AFTER = {
-    "cases = [{ when = 'body.x == 1', to = \"erp\" }, { otherwise = true, to = \"erp\" }]": "12:20 E178",
+    'cases = [{ when = \'body.x == 1\', to = "erp" }, { otherwise = true, to = "erp" }]': "12:20 E178",
     'to = "erp"\nonce = "{body.id}"': "13:10 E178",
     'to = "erp"\nkeys = { order = "{body.id}" }': "13:20 E178",
     'to = [{ target = "erp", do = [{ write = "json" }] }]': "12:41 E178",
-    'to = "out"\n[target.out]\nfile = "out"\nname = "{body.id}.json"': "12:6 E178 route \"a\": out asks for body.id",
+    'to = "out"\n[target.out]\nfile = "out"\nname = "{body.id}.json"': '12:6 E178 route "a": out asks for body.id',
 }
 
 
@@ -140,7 +140,7 @@ def test_a_target_that_cannot_tell_a_repeat_is_said_r16() -> None:
 
 def test_steps_that_several_routes_share_are_told_once() -> None:
     text = (
-        BEGIN + "[steps.s]\ndo = [{ read = \"json\" }, { keep = 'bdy', reason = \"x\" }]\n"
+        BEGIN + '[steps.s]\ndo = [{ read = "json" }, { keep = \'bdy\', reason = "x" }]\n'
         '[route.a]\nfrom = { http = "POST /a" }\ndo = [{ use = "s" }]\nto = "erp"\n'
         '[route.b]\nfrom = { http = "POST /b" }\ndo = [{ use = "s" }]\nto = "erp"\n'
     )
