@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from esb.table.fields import Fields, Known, Text
 from esb.table.language import Language
 from esb.table.leaves import leaves
-from esb.table.model import CaseSpec, Place, RouteSpec, StepSpec, Table, ToSpec
+from esb.table.model import CaseSpec, ComponentSpec, Place, RouteSpec, StepSpec, Table, ToSpec
 from esb.table.notes import Notes
 from esb.units import Expression, Template
 
 
 class Body(Struct, frozen=True):
     """What the body is for certain: `bytes` as they came, a `tree`, `mapped` (no format any more), `written` (bytes
-    whose tree is still seen), or `unknown`. `changed` says that it is no longer what was read as `format`."""
+    whose tree is still seen), or `unknown`. `changed` says that it is no longer what was read as `format`; `known` what
+    its fields are."""
 
     kind: Literal["bytes", "tree", "mapped", "written", "unknown"] = "bytes"
     format: str = ""
     changed: bool = False
+    known: Known | None = None
 
 
 class Flow:
     """Walks one route, from its source to every target."""
 
-    def __init__(self, table: Table, route: RouteSpec, notes: Notes, language: Language) -> None:
+    def __init__(self, table: Table, route: RouteSpec, notes: Notes, language: Language, fields: Fields) -> None:
         self._table = table
         self._route = route
         self._notes = notes
         self._language = language
+        self._fields = fields
         self._front = f'route "{route.name}": '
 
     def check(self) -> None:
@@ -56,12 +60,13 @@ class Flow:
         if target is None:
             return self._written(to, body)
         body = self._through(target.do, body)
-        texts = [value for _, value in leaves(target.options) if isinstance(value, Template)]
-        for text in [*texts, *([target.order_by] if target.order_by is not None else [])]:
-            field = self._field(text, body, template=True)
-            if field:
+        texts = [(text, place) for text, place in texts_of(target) if isinstance(text, Template)]
+        texts += [(target.order_by, (*target.place, "order_by"))] if target.order_by is not None else []
+        for text, place in texts:
+            if field := self._field(text, body, template=True):
                 said = f"{self._front}{target.name} asks for {field}, and nothing has read the body"
                 self._notes.add(to.place, "E178", said, 'put { read = "json" } (or xml, csv) into do')
+            self._named(text, place, body, template=True)
         return self._written(to, body)
 
     def _identity(self) -> None:
@@ -70,7 +75,7 @@ class Flow:
         for step in route.do:
             if step.component.name not in ("read", "check"):
                 break
-            body = _after(step, body)
+            body = self._after(step, body)
         if route.once is not None:
             place = next((source.place for source in route.sources if source.once is route.once), route.place)
             self._asks(route.once, (*place, "once"), body, template=True)
@@ -82,9 +87,25 @@ class Flow:
             if step.condition is not None:
                 self._asks(step.condition, (*step.place, "if"), body, template=False)
             self._fits(step, body)
-            after = _after(step, body)
+            after = self._after(step, body)
             body = after if step.condition is None or after == body else Body("unknown")
         return body
+
+    def _after(self, step: StepSpec, body: Body) -> Body:
+        after = _after(step, body)
+        known = None if body.known is None else body.known.after(step)
+        if step.component.name == "read" and body.kind != "bytes":
+            known = None  # what was written is read again: the names may have another root now
+        main = getattr(step.options, step.component.main)
+        if step.component.name == "check" and not self._only_noted(step):
+            known = self._fields.contracted(str(main)) or known
+        elif step.component.name == "map" and after.kind == "mapped":
+            known = self._fields.mapped(str(main))
+        return replace(after, known=known)
+
+    def _only_noted(self, step: StepSpec) -> bool:
+        """Whether a message that breaks the contract goes on."""
+        return (step.bad or self._route.bad).kind == "note"
 
     def _fits(self, step: StepSpec, body: Body) -> None:
         """A step that cannot work on what the body is."""
@@ -94,30 +115,34 @@ class Flow:
         if name == "read" and body.kind in ("tree", "mapped"):
             said = f"{self._front}the body is a tree already"
             self._notes.add(where, "E179", said, "leave this read out, or put a write before it")
-        if body.kind != "bytes":
-            return
+        if body.kind == "bytes":
+            self._unfit(step, name, main, where)
+        if name == "map":
+            self._mapped(str(main), where, body)
+        if body.kind == "bytes" or body.known is not None:
+            for text, place in texts_of(step):
+                self._asks(text, place, body, template=isinstance(text, Template))
+
+    def _unfit(self, step: StepSpec, name: str, main: Any, where: Place) -> None:
+        """What cannot be done with bytes."""
         if name in ("write", "split"):
             self._unread(where, f"{name} wants a tree")
-        elif name == "map":
-            self._mapped(str(main), where, body)
         elif name in ("set", "remove"):
             for path in main:
                 if str(path).startswith("body"):
                     self._unread((*where, path) if name == "set" else where, f"{path} is a field of a tree")
-        for path, value in leaves(step.options):
-            if isinstance(value, Template | Expression):
-                first: Place = (name,) if path[0] == step.component.main else path[:1]
-                here: Place = (*step.place, *first, *path[1:])
-                self._asks(value, here, body, template=isinstance(value, Template))
 
     def _mapped(self, name: str, place: Place, body: Body) -> None:
-        """A map of something that nothing has read."""
+        """The fields that a map asks for."""
         spec = self._table.maps.get(name)
-        for _, value in leaves({} if spec is None else spec.fields):
-            field = self._field(value, body, template=False) if isinstance(value, str) else ""
-            if field:
-                return self._unread(place, f"the map asks for {field}")
-        return None
+        told = False
+        for path, value in leaves({} if spec is None else spec.fields):
+            if isinstance(value, str) and path[-1] not in ("text", "map"):
+                field = self._field(value, body, template=False)
+                if field and not told:
+                    self._unread(place, f"the map asks for {field}")
+                    told = True
+                self._named(value, ("map", name, *path), body, template=False)
 
     def _unread(self, place: Place, why: str, offset: int | None = None) -> None:
         said = f"{self._front}{why}, and nothing has read the body"
@@ -127,6 +152,12 @@ class Flow:
         if field := self._field(text, body, template=template):
             at = text.find(field)
             self._unread(place, f"this asks for {field}", text.find("body") if at < 0 else at)
+        self._named(text, place, body, template=template)
+
+    def _named(self, text: str, place: Place, body: Body, *, template: bool) -> None:
+        """Fields that are not among those that a contract or a map gives."""
+        if body.known is not None:
+            self._fields.check(Text(text, place, template, self._front), body.known)
 
     def _field(self, text: str, body: Body, *, template: bool) -> str:
         """A field of the body that a text asks for while the body is bytes, or ""."""
@@ -165,3 +196,11 @@ def _after(step: StepSpec, body: Body) -> Body:
             return body
         case _:
             return Body("unknown")
+
+
+def texts_of(spec: ComponentSpec) -> Iterator[tuple[Template | Expression, Place]]:
+    """The expressions and templates among a component's options, each with its place."""
+    for path, value in leaves(spec.options):
+        if isinstance(value, (Template, Expression)):
+            first = spec.component.name if path[0] == spec.component.main else path[0]
+            yield value, (*spec.place, first, *path[1:])

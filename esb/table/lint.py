@@ -10,6 +10,7 @@ from esb.plugins import Registry
 from esb.table import keys
 from esb.table.answers import Answers
 from esb.table.draft import Draft
+from esb.table.fields import Fields
 from esb.table.flow import Flow
 from esb.table.language import Language
 from esb.table.leaves import leaves
@@ -33,6 +34,7 @@ class Lint:
         self._notes = notes
         self._draft = draft
         self._language = Language(table, registry, notes)
+        self._fields = Fields(table, notes, self._language)
         self._claims: dict[tuple[str, str, str], Place] = {}
         self._seen: set[Place] = set()
 
@@ -64,7 +66,7 @@ class Lint:
             self._steps(to.do)
         targets = {("target", to.target) for to in route.leads_to}
         if not ({route.place} | targets) & self._draft.broken:
-            Flow(self._table, route, self._notes, self._language).check()
+            Flow(self._table, route, self._notes, self._language, self._fields).check()
         Answers(self._table, route, self._notes).check()
 
     def _steps(self, steps: Sequence[StepSpec]) -> None:
