@@ -154,12 +154,14 @@ class Files:
                 digest.update(f"{plugin.name}\0{plugin.hash}\0".encode())
         for path in self._shaping():
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(self._beside)}\0{len(content)}\0".encode() + content)
+            digest.update(f"{relative(path, self._beside)}\0{len(content)}\0".encode() + content)
         return digest.hexdigest()
 
     def _shaping(self) -> Iterator[Path]:
-        for folder in BESIDE:
-            yield from (path for path in sorted((self._beside / folder).rglob("*")) if path.is_file())
+        """Contracts and stylesheets beside the main file and beside each included one."""
+        others = {self.path(name).parent for name in self.texts} - {self._file.parent}
+        for place in (folder / name for folder in (self._beside, *sorted(others)) for name in BESIDE):
+            yield from (path for path in sorted(place.rglob("*")) if path.is_file())
 
 
 def relative(path: Path, folder: Path) -> str:
