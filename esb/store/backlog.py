@@ -47,7 +47,8 @@ class Backlog:
         self._given[target] = Room(rows or self._share.rows, size or self._share.size)
 
     def start(self, waiting: Mapping[str, tuple[int, int]]) -> None:
-        """What waits when the store is opened."""
+        """What waits when the store is opened, or opened anew."""
+        self.rows, self.size, self.all_rows, self.all_size = {}, {}, 0, 0
         for target, (rows, size) in waiting.items():
             self.add(target, rows, size)
 

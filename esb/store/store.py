@@ -97,6 +97,7 @@ class Store:
         self._upkeep = Upkeep(parts.folder, parts.readers, self.act, parts.writer.apart)
         self.letters = Letters(parts.readers, parts.bodies, self.act)
         self._writer.after = self._committed
+        self._writer.anew = self._backlog.start
 
     def _committed(self, work: Work) -> None:
         """A transaction is on disk: what memory knows follows it."""
@@ -374,9 +375,16 @@ class Store:
     async def upkeep(self, retains: Mapping[str, Retain]) -> Pruned:
         """One round of letting go and tidying, and the time written down."""
         gone = await self._upkeep.round(retains, self.clock.now())
-        self.bodies.remove(self.bodies.forsaken())
+        await self._unlink_forsaken()
         await self.act(write_seen)
         return gone
+
+    async def _unlink_forsaken(self) -> None:
+        """Bodies kept long ago that no row names. The rows are asked: an unknown commit may have come through."""
+        names = self.bodies.forsaken()
+        if names:
+            known = await self._readers.read(reading.files)
+            self.bodies.remove([name for name in names if name not in known])
 
     async def backup(self, place: Path) -> None:
         """A consistent copy while the bus runs, bodies included, in a folder that is made. Raises StoreError."""

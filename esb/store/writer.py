@@ -11,12 +11,12 @@ import logging
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from esb.clock import Clock
 from esb.errors import Busy, EsbError, MessageError, OutcomeUnknown, StoreCorrupt, StoreError, StoreFull
-from esb.store import ledger, outbox
+from esb.store import ledger, outbox, reading
 from esb.store.connection import Connection
 from esb.store.opening import as_store_error, primary
 from esb.store.outbox import Raced
@@ -84,12 +84,14 @@ class Batch:
 class Writer:
     """Opened by `store.open_store`; runs until it is closed and everything submitted is on disk or refused.
 
-    `after` hears of each transaction that is on disk, on the loop, before those who wait for it.
+    `after` hears of each transaction that is on disk, on the loop, before those who wait for it; `anew` hears what
+    waits, read from the file, when the connection had to be opened anew.
     """
 
     def __init__(self, connection: Connection, clock: Clock, space: Space, node: str) -> None:
         self.refusing: StoreError | None = None
         self.after: Callable[[Work], None] = lambda work: None
+        self.anew: Callable[[Mapping[str, tuple[int, int]]], None] = lambda waiting: None
         self._connection = connection
         self._clock = clock
         self._space = space
@@ -212,8 +214,8 @@ class Writer:
 
     def _without_refused(self, batch: Batch) -> Batch:
         """Acceptances are refused while the disk is full or the file is damaged; outcomes are always tried."""
-        refusal = self.refusing or self._space.refusal()
-        if refusal is None or not batch.drafts:
+        refusal = (self.refusing or self._space.refusal()) if batch.drafts else None
+        if refusal is None:
             return batch
         for item in batch.drafts:
             _resolve(item.future, refusal)
@@ -278,10 +280,9 @@ class Writer:
         """Nothing of the batch is on disk."""
         kind = primary(error)
         if kind == sqlite3.SQLITE_FULL:
-            if self._space.filled():
-                await self._commit(batch)
-                return
-        elif kind == sqlite3.SQLITE_IOERR:
+            await self._on_full_disk(batch, as_store_error(error))
+            return
+        if kind == sqlite3.SQLITE_IOERR:
             # A failed fsync or read says nothing about what the next one would: this connection is not used again.
             await self._reopen(error)
         elif kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -293,6 +294,14 @@ class Writer:
             await self._one_by_one(batch)
             return
         self._refuse_all(batch, as_store_error(error))
+
+    async def _on_full_disk(self, batch: Batch, error: StoreError) -> None:
+        """Nothing new is accepted; outcomes are tried again in the space that the reserve gave back."""
+        given_back = self._space.filled()
+        rest = Batch([], batch.plain, batch.others, careful=batch.careful)
+        self._refuse_all(Batch(batch.drafts, [], []) if given_back else batch, error)
+        if given_back and len(rest):
+            await self._commit(rest)
 
     def _still_busy(self, batch: Batch) -> None:
         """Senders hear it; outcomes wait on, unless the house is being closed."""
@@ -328,6 +337,7 @@ class Writer:
         log.critical("the store's connection failed (%s): it is opened anew", error)
         try:
             await self._connection.reopen()
+            self.anew(await self._connection.hop(reading.waiting))
         except (sqlite3.Error, StoreError, OSError) as again:
             self.refuse(StoreError(f"the store cannot be opened again after {error}: {again}"))
             return False
