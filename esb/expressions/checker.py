@@ -328,5 +328,5 @@ def _counts(function: Function) -> str:
     least = len(function.takes) if function.least < 0 else function.least
     shift = 1 if function.style == "method" else 0
     low, high = least - shift, len(function.takes) - shift
-    counted = f"{low}" if low == high else f"{low} or more" if function.open else f"{low} to {high}"
+    counted = f"{low} or more" if function.open else f"{low}" if low == high else f"{low} to {high}"
     return f"{counted} argument{'' if counted == '1' else 's'}"

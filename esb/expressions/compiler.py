@@ -122,6 +122,13 @@ class Writer:
         self._indent -= 1
         self._blocks -= block
 
+    def throw(self, error: str) -> None:
+        """Raises what a name holds; the name lets go of it, or error, traceback and frame would hold each other."""
+        with self.indented("try:"):
+            self.line(f"raise {error}")
+        with self.indented("finally:"):
+            self.line(f"{error} = None")
+
     @contextmanager
     def guarded(self) -> Iterator[list[Line]]:
         """Lines that get a try around them if any of them may fail; the list given is filled when it does."""
@@ -304,7 +311,7 @@ class Writer:
             self._lines.insert(start, Line(f"{' ' * self._indent}{error} = None"))
             with self.indented(f"if {error} is not None:"):
                 with self.indented(f"if {going_on}:"):
-                    self.line(f"raise {error}", node)
+                    self.throw(error)
                 self.line(f"{error} = None")
         return result
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from esb.errors import ExpressionError, MessageError
+from esb.errors import ExpressionError
 from esb.expressions.syntax import Call, Logic, Ternary
 
 _COMPARED = frozenset(("==", "!=", "<", "<=", ">", ">=", "in"))
@@ -74,8 +74,6 @@ class Values:
                 self._known[id(node)] = part.evaluate(self._scope), None
             except ExpressionError as error:
                 self._known[id(node)] = None, error
-            except MessageError as error:
-                self._known[id(node)] = None, ExpressionError(str(error), code=error.code, text=self._program.text)
         return self._known[id(node)]
 
     def leaf(self, node: Any, decided: bool) -> Leaf:

@@ -71,6 +71,12 @@ class Failures:
         """The error as one of ours, with the text and the offset of the part that failed."""
         if isinstance(error, ExpressionError) and error.text == self._text:
             return error
+        found = self._found(error, scope)
+        if found.__cause__ is None:
+            error.__traceback__ = None  # its frames hold it
+        return found
+
+    def _found(self, error: Exception, scope: Mapping[str, Any]) -> ExpressionError:
         line, local = self._place(error.__traceback__)
         node = line.node
         if isinstance(error, (KeyError, TypeError, IndexError)) and isinstance(node, (Select, Index, Name)):
@@ -91,7 +97,9 @@ class Failures:
         if isinstance(error, MessageError):
             return self._failed(str(error), offset, error.code)
         name = f"{node.name}(): " if isinstance(node, Call) else ""
-        return self._failed(f"{name}{type(error).__name__}: {str(error)[:200]}", offset)
+        unforeseen = self._failed(f"{name}{type(error).__name__}: {str(error)[:200]}", offset)
+        unforeseen.__cause__ = error  # a function's own fault: who mends it wants to see where
+        return unforeseen
 
     def _failed(self, message: str, offset: int, code: str = "M250", place: str = "") -> ExpressionError:
         return ExpressionError(message, code=code, text=self._text, offset=offset, place=place)
@@ -165,7 +173,7 @@ class Failures:
 
     def _mismatch(self, error: Mismatch, node: Any) -> ExpressionError:
         values, operator = error.values, error.operator
-        parts = _operands(node)
+        parts = (node,) if operator in ("loop", "?") else _operands(node)
         if len(parts) == len(values) == 2:
             return self._two(error, parts)
         part = parts[error.at] if error.at < len(parts) else node
@@ -212,7 +220,7 @@ class Failures:
 
 
 def _has_fraction(text: str) -> bool:
-    return any(mark in text for mark in ".eE")
+    return "." in text
 
 
 def _operands(node: Any) -> tuple[Any, ...]:

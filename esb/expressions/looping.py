@@ -28,6 +28,8 @@ class Compiler(Protocol):
 
     def meter(self) -> str: ...
 
+    def throw(self, error: str) -> None: ...
+
     def indented(self, text: str, *, block: bool = False) -> AbstractContextManager[None]: ...
 
     def guarded(self) -> AbstractContextManager[list[Any]]: ...
@@ -150,7 +152,7 @@ def _searched(compiler: Compiler, node: Macro) -> str:
     if fails:
         with compiler.indented(f"if {error} is not None:"):
             with compiler.indented(f"if {result if every else f'not {result}'}:"):
-                compiler.line(f"raise {error}", node)
+                compiler.throw(error)
             compiler.line(f"{error} = None")
     return result
 

@@ -37,10 +37,12 @@ class Program:
         """The value. Raises MissingField, BudgetExceeded or ExpressionError, with the text and the offset in it."""
         try:
             return self._run(scope)
-        except STOPS as error:
-            raise self._stopped(error) from None
         except Exception as error:
-            raise self._explained(error, scope) from error.__cause__
+            failed = self._explained(error, scope)
+        try:
+            raise failed  # out here, so that it does not hold the frames of what it explains
+        finally:
+            del failed  # or it and this frame would hold each other
 
     def _first(self, scope: Mapping[str, Any]) -> Any:
         """The function is written when it is first needed: checking five hundred routes needs none."""
@@ -56,14 +58,9 @@ class Program:
         return self._run(scope)
 
     def _explained(self, error: Exception, scope: Mapping[str, Any]) -> Exception:
-        if self._failures is None:
+        if self._failures is None or (isinstance(error, STOPS) and not isinstance(error, ExpressionError)):
             return error
         return self._failures.explained(error, scope).with_traceback(None)
-
-    def _stopped(self, error: BaseException) -> BaseException:
-        if isinstance(error, ExpressionError) and self._failures is not None:
-            return self._failures.explained(error, {}).with_traceback(None)
-        return error
 
     def not_bool(self, value: Any) -> ExpressionError:
         """What to raise where this should have been true or false."""

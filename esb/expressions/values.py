@@ -93,6 +93,9 @@ class Moment(datetime):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, datetime) and instant(self) == instant(other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     def __lt__(self, other: date) -> bool:
         return instant(self) < instant(other)
 
@@ -124,6 +127,9 @@ class Span(timedelta):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, timedelta) and length(self) == length(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __lt__(self, other: timedelta) -> bool:
         return length(self) < length(other)
