@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -88,17 +88,22 @@ async def _open(options: TimerOptions, context: Context) -> AsyncIterator[Timer]
         raise OptionError(
             "timer", "a timer needs one of every and cron", 'every = "5m" or cron = "0 6 * * 1-5"', code="E241"
         )
+    check_options(options)
+    yield Timer(options, context)
+
+
+def check_options(options: TimerOptions) -> None:
+    """Raises OptionError for a cron expression or a zone that is none."""
     if options.cron is not None:
         try:
-            CronSim(options.cron, datetime.now(UTC) + timedelta(0))
+            CronSim(options.cron, datetime.now(UTC))
         except CronSimError as error:
             hint = 'minute hour day month weekday: "0 6 * * 1-5"'
             raise OptionError("cron", f"no cron expression: {error}", hint, code="E241") from error
     try:
-        ZoneInfo(options.zone or context.time_zone)
+        ZoneInfo(options.zone or "UTC")
     except (KeyError, ValueError, OSError) as error:
         raise OptionError("zone", f'no time zone "{options.zone}"', "write Europe/Berlin", code="E173") from error
-    yield Timer(options, context)
 
 
 TIMER = Component(
@@ -108,6 +113,7 @@ TIMER = Component(
     options=TimerOptions,
     main="name",
     open=_open,
+    check=check_options,
     example='from = { timer = "nightly", cron = "0 2 * * *", zone = "Europe/Berlin" }',
     placement="one node",
 )

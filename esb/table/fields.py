@@ -119,8 +119,10 @@ class Fields:
         """Notes the fields that the contract does not know, and those that may be missing where that is a surprise."""
         if "body" not in said.text:
             return
-        for begin, chain in self._asked(said):
-            self._known(said, body, begin, chain)
+        found = list(self._asked(said))
+        guarded = {chain.keys for _, chain in found if chain.guarded}
+        for begin, chain in found:
+            self._known(said, body, begin, chain._replace(negated=chain.negated and chain.keys not in guarded))
 
     def _asked(self, said: Text) -> Iterator[tuple[int, Asked]]:
         place = 0

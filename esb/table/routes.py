@@ -125,6 +125,10 @@ def _source(draft: Draft, value: Mapping[str, Any], place: Place) -> SourceSpec 
     if "reply" in value and not found.component.answers:
         said = f"{route_of(place)}a {found.component.name} source has nobody to answer"
         draft.notes.add((*place, "reply"), "E177", said, "leave reply out", key=True)
+    if getattr(found.options, "cron", "") is None and "every" not in value:
+        said = f"{route_of(place)}a {found.component.name} needs one of every and cron"
+        hint = 'write every = "5m" or cron = "0 6 * * 1-5"'
+        draft.notes.add((*place, found.component.name), "E241", said, hint, key=True)
     return SourceSpec(
         component=found.component,
         options=found.options,

@@ -197,11 +197,16 @@ def _shown(name: str) -> str:
 
 @asynccontextmanager
 async def open_source(options: FileOptions, context: Context) -> AsyncIterator[FileSource]:
+    check_options(options)
+    yield FileSource(options, context)
+
+
+def check_options(options: FileOptions) -> None:
+    """Raises OptionError for a folder that leads out of the watched one."""
     for name in ("done", "bad"):
         text = getattr(options, name).replace("{today}", "")
         if ".." in Path(text).parts or "{" in text:
             raise OptionError(name, f"{name} is a folder below the watched one", "it may hold {today}", code="E240")
-    yield FileSource(options, context)
 
 
 SOURCE = Component(
@@ -211,6 +216,7 @@ SOURCE = Component(
     options=FileOptions,
     main="folder",
     open=open_source,
+    check=check_options,
     example='from = { file = "drop", match = "*.xml", settled = "2s" }',
     placement="one node",
 )

@@ -83,10 +83,14 @@ class FileTarget:
 
 @asynccontextmanager
 async def open_target(options: FileTargetOptions, context: Context) -> AsyncIterator[FileTarget]:
-    folder = context.folder / options.folder
+    check_options(options)
+    yield FileTarget(options, context.folder / options.folder, context)
+
+
+def check_options(options: FileTargetOptions) -> None:
+    """Raises OptionError for a folder that leads out of the table's."""
     if ".." in Path(options.folder).parts:
         raise OptionError("folder", "the folder may not hold ..", "name it from the table's folder", code="E240")
-    yield FileTarget(options, folder, context)
 
 
 TARGET = Component(
@@ -96,6 +100,7 @@ TARGET = Component(
     options=FileTargetOptions,
     main="folder",
     open=open_target,
+    check=check_options,
     example='[target.archive]\nfile = "archive"\nname = "{message.id}.json"',
     idempotent="by id",
 )

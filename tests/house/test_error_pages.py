@@ -1,20 +1,62 @@
-"""Every code has a page, and every page a code: `esb check --explain CODE` answers for all of them."""
+"""Every code has a page, and every page a code: `esb check --explain CODE` answers for all of them, and what a page shows
+as wrong and as right is."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
+import pytest
+
+from esb.clock import SystemClock
+from esb.errors import Problem
+from esb.plugins import load_plugins
+from esb.services import BusServices
 from esb.table.explanations import explanation
+from esb.table.load import read
+from esb.table.opening import check_components
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "errors"
 CODE = re.compile(r'"([AEMDSCW]\d{3})"')
+SHOWN = re.compile(r"(Wrong|Right):\n\n```toml\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"`(contracts/\S+)`:\n\n```json\n(.*?)```", re.DOTALL)
+TABLES = [
+    (page.stem, word, block) for page in sorted(PAGES.glob("*.md")) for word, block in SHOWN.findall(page.read_text())
+]
+REGISTRY = load_plugins()
 
 
 def codes() -> set[str]:
     files = [*(ROOT / "esb").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]
     return {code for file in files for code in CODE.findall(file.read_text())}
+
+
+def whole(block: str, code: str) -> str:
+    """A table of what a page shows: the head, the target erp and an owner are added where the block leaves them out."""
+    if block.startswith("esb = 1") or code == "E106":
+        return block
+    owner = "" if "[defaults]" in block else '[defaults]\nowner = "team@example.org"\n'
+    target = "" if "[target.erp]" in block or '"erp"' not in block else '[target.erp]\nmemory = "erp"\n'
+    return f"esb = 1\n{owner}{target}{block}"
+
+
+def problems(folder: Path, page: str, text: str) -> list[Problem]:
+    """What `esb check` says."""
+    for name, content in FILE.findall(page):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    (folder / "routes.toml").write_text(text)
+    table, found = read(folder / "routes.toml", REGISTRY, {})
+    if table is None or any(problem.severity == "error" for problem in found):
+        return found
+
+    async def opened() -> list[Problem]:
+        async with BusServices(table, REGISTRY, SystemClock()) as services:
+            return await check_components(table, services.open)
+
+    return [*found, *asyncio.run(opened())]
 
 
 def test_every_code_has_a_page() -> None:
@@ -26,6 +68,16 @@ def test_every_page_has_its_code_and_a_title_and_says_what_to_do() -> None:
         lines = page.read_text().splitlines()
         assert re.fullmatch(rf"# {page.stem} \S.*", lines[0]), page
         assert len(lines) > 3, page
+        assert "hat to do" in page.read_text() or "Nothing to do" in page.read_text(), page
+
+
+@pytest.mark.parametrize(("code", "word", "block"), TABLES, ids=[f"{code} {word.lower()}" for code, word, _ in TABLES])
+def test_what_a_page_shows_fails_and_passes_as_it_says(code: str, word: str, block: str, tmp_path: Path) -> None:
+    found = [problem.code for problem in problems(tmp_path, (PAGES / f"{code}.md").read_text(), whole(block, code))]
+    if word == "Wrong":
+        assert set(found) == {code}
+    elif code != "E203":  # its right form names a contract that a page has no room for
+        assert found == []
 
 
 def test_the_command_explains_a_code_and_knows_no_other() -> None:
