@@ -51,7 +51,7 @@ def error(text: str, **more: Any) -> ExpressionError:
         found = program.evaluate({**SCOPE, **more})
     except ExpressionError as failed:
         return failed
-    raise AssertionError(f"{text} gives {found!r}")
+    raise AssertionError(f"{text} gives {found!r:.80}")
 
 
 def findings(text: str) -> tuple[Finding, ...]:

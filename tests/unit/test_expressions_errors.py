@@ -66,7 +66,9 @@ from esb.errors import ExpressionError, MissingField
         ("'abc'.substring(2, body.Order.count)", "M258", 0, "substring(): there is no position 5, the text has 3 characters"),
     ],
 )  # fmt: skip
-def test_an_error_says_what_is_wrong_where_and_what_would_be_right(text: str, code: str, offset: int, said: str) -> None:
+def test_an_error_says_what_is_wrong_where_and_what_would_be_right(
+    text: str, code: str, offset: int, said: str
+) -> None:
     failed = error(text)
     assert (failed.code, failed.offset, str(failed)) == (code, offset, said)
     assert failed.text == text

@@ -53,7 +53,8 @@ def test_times_are_read_written_and_worked_with(text: str, result: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["timestamp('24.12.2026')", "timestamp('2026-02-30T00:00:00Z')", "duration('1 hour')", "now.getHours('Mars')"]
+    "text",
+    ["timestamp('24.12.2026')", "timestamp('2026-02-30T00:00:00Z')", "duration('1 hour')", "now.getHours('Mars')"],
 )
 def test_a_constant_that_is_no_time_is_found_before_any_message(text: str) -> None:
     assert finding(text).code == "E227"
@@ -109,7 +110,10 @@ def test_a_timestamp_is_read_as_it_was_written(moment: datetime, rest: int) -> N
     assert read == moment if rest == 0 else read > moment
 
 
-@given(st.datetimes(min_value=datetime(1000, 1, 1), max_value=datetime(9000, 1, 1), timezones=st.just(UTC)), st.integers(0, 10**15))
+@given(
+    st.datetimes(min_value=datetime(1000, 1, 1), max_value=datetime(9000, 1, 1), timezones=st.just(UTC)),
+    st.integers(0, 10**15),
+)
 def test_adding_a_duration_and_taking_it_away_gives_the_moment_back(moment: datetime, nanoseconds: int) -> None:
     span = value(f"duration('{nanoseconds}ns')")
     assert value("now + body - body == now && (now + body) - now == body", now=moment, body=span) is True
