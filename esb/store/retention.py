@@ -213,7 +213,8 @@ def tidy(db: sqlite3.Connection) -> None:
     free = db.execute("PRAGMA freelist_count").fetchone()[0]
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     if free > max(FREE_PAGES, pages // 4):
-        db.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
+        # execute() would give back one page only: it stops at the first row, and these rows have no columns.
+        db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
 
 
 def checkpoint(db: sqlite3.Connection) -> None:

@@ -57,6 +57,7 @@ def message(*deliveries: str | NewDelivery, data: bytes = b"<order/>", **more: A
         route=more.pop("route", "orders"),
         accepted_at=at,
         body=more.pop("body", None) or body_of(data, "application/xml"),
+        source=more.pop("about", {}),
         deliveries=made,
         **more,
     )

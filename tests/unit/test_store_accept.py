@@ -37,7 +37,7 @@ async def test_a_delivery_read_back_is_the_one_that_was_handed_out(tmp_path: Pat
             delivery("b", values={"v": "w"}),
             delivery("b", nr=2, order_key="k"),
             headers=headers,
-            source={"name": "f"},
+            about={"name": "f"},
         )
         for row in stored.deliveries:
             found, _ = await store.due(row.target, NOW, 10)
