@@ -270,7 +270,8 @@ class Writer:
         if compared is not None:
             return compared
         function = self._functions.get(node.name)
-        arguments = [self.written_constant(argument) for argument in node.arguments]
+        given = self.written_constant if function is not None and function.by_digits else self.atom
+        arguments = [given(argument) for argument in node.arguments]
         if function is None or not function.fits(len(arguments)):
             return self.set(f"unknown({node.name!r})", node)
         called = f"{self.constant(function.call)}({', '.join(['s'] * function.wants_scope + arguments)})"

@@ -15,7 +15,7 @@ from esb.expressions.operators import LONGEST, Mismatch
 from esb.expressions.texts import too_long
 from esb.expressions.values import NUMBERS, TypeName, said
 
-_CLAUSE: Final = re.compile(r"%(?:(%)|(?:\.(\d{1,4}))?(.?))", re.DOTALL)
+_CLAUSE: Final = re.compile(r"%(?:(%)|(?:\.(\d+))?(.?))", re.DOTALL)
 _WANTS: Final = {
     "d": "a whole number", "f": "a number", "e": "a number", "b": "a whole number, true or false",
     "o": "a whole number", "x": "a whole number, a text or bytes", "X": "a whole number, a text or bytes",
@@ -45,9 +45,9 @@ def _filled(clause: re.Match[str], given: Iterator[Any]) -> str:
     if percent:
         return "%"
     if verb not in _WANTS and verb != "s":
-        raise ExpressionError(f'format() knows no "{clause[0]}", but %s %d %f %.2f %e %b %o %x %X %%', code="M259")
-    if precision is not None and (verb not in "fe" or int(precision) > 1000):
-        raise ExpressionError(f'format(): "{clause[0]}"; digits go with %f and %e, up to 1000', code="M259")
+        raise ExpressionError(f'format() knows no "{clause[0][:20]}", but %s %d %f %.2f %e %b %o %x %X %%', code="M259")
+    if precision is not None and (verb not in "fe" or len(precision) > 3):
+        raise ExpressionError(f'format(): "{clause[0][:20]}"; digits go with %f and %e, up to 999', code="M259")
     try:
         value = next(given)
     except StopIteration:

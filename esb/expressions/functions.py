@@ -20,7 +20,8 @@ class Function(Struct, frozen=True):
     """How a name is called: as `f(a, b)` ("call"), as `a.f(b)` ("method"), or both.
 
     `takes` are the types of the arguments, the receiver first, several with `|`; those after `least` may be left out.
-    `gives` is the type of the result. A `sized` result counts as steps. A function that `wants_scope` gets it first.
+    `gives` is the type of the result. A `sized` result counts as steps. `by_digits`: a double literal is given as it is
+    written. A function that `wants_scope` gets it first.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Function(Struct, frozen=True):
     least: int = -1
     style: str = "call"
     sized: bool = False
+    by_digits: bool = False
     wants_scope: bool = False
     open: bool = False
 
@@ -154,17 +156,20 @@ _CONVERSIONS: Final = {
     "duration": (conversions.to_duration, "string|int|duration"),
 }
 _LIST: Final = [
-    *(Function(name, call, (takes,), name) for name, (call, takes) in _CONVERSIONS.items()),
+    *(
+        Function(name, call, (takes,), name, by_digits=name == "decimal")
+        for name, (call, takes) in _CONVERSIONS.items()
+    ),
     Function("type", type_of, ("dyn",), "type"),
     Function("dyn", lambda value: value, ("dyn",)),
     Function("size", size, (_MEASURED,), "int", style="both"),
     Function("matches", texts.matches, ("string", "string"), "bool", style="both"),
-    Function("round", conversions.round_half_up, (f"string|{_NUMBER}", "int"), "decimal", 1),
-    Function("roundEven", conversions.round_half_even, (f"string|{_NUMBER}", "int"), "decimal", 1),
-    Function("floor", floor, (f"string|{_NUMBER}",), "int"),
-    Function("ceil", ceil, (f"string|{_NUMBER}",), "int"),
-    Function("math.greatest", greatest, (f"{_NUMBER}|list",), "dyn", 1, open=True),
-    Function("math.least", least, (f"{_NUMBER}|list",), "dyn", 1, open=True),
+    Function("round", conversions.round_half_up, (f"string|{_NUMBER}", "int"), "decimal", 1, by_digits=True),
+    Function("roundEven", conversions.round_half_even, (f"string|{_NUMBER}", "int"), "decimal", 1, by_digits=True),
+    Function("floor", floor, (f"string|{_NUMBER}",), "int", by_digits=True),
+    Function("ceil", ceil, (f"string|{_NUMBER}",), "int", by_digits=True),
+    Function("math.greatest", greatest, (f"{_NUMBER}|list",), "dyn", 1, by_digits=True, open=True),
+    Function("math.least", least, (f"{_NUMBER}|list",), "dyn", 1, by_digits=True, open=True),
     Function("optional.of", optional_of, ("dyn",), "optional_type"),
     Function("optional.ofNonZeroValue", optional_of_non_zero, ("dyn",), "optional_type"),
     Function("optional.none", lambda: NONE, (), "optional_type"),

@@ -136,6 +136,8 @@ def _bytes(body: str) -> bytes:
 def _unknown(text: str, place: int) -> ExpressionProblems:
     """A character that begins no token."""
     letter, before = text[place], text[:place].rstrip()
+    if letter == "=" and text[place + 1 : place + 2] == ">":
+        return fault(text, place, place + 2, "there is no =>", "write list.map(x, x.field)")
     if letter == "=":
         return fault(text, place, place + 1, "a single =", "compare with ==")
     if letter in "\"'":
@@ -149,6 +151,19 @@ def _unknown(text: str, place: int) -> ExpressionProblems:
         field = name[0] if name else letter
         hint = f'write ["{field}"] for the field'
         return fault(text, place, place + len(field), f"{field} cannot follow a dot", hint)
+    if letter.isalpha():
+        hint = f'write ["{_word(text, place)}"] for a field'
+        return fault(text, place, place + 1, f"{letter!r} is no letter of a name here", hint)
     if letter == "`":
         return fault(text, place, place + 1, "a field in backquotes that is not closed", "it ends with another `")
     return fault(text, place, place + 1, f"{letter!r} has no meaning here")
+
+
+def _word(text: str, place: int) -> str:
+    """The whole word around a character."""
+    start = end = place
+    while start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_"):
+        start -= 1
+    while end < len(text) and (text[end].isalnum() or text[end] == "_"):
+        end += 1
+    return text[start:end]

@@ -268,7 +268,8 @@ class Parser:
         if token.text in _CONSTANTS:
             return self.make(Constant, token.start, token.end, value=_CONSTANTS[token.text])
         if token.text in _RESERVED:
-            raise self._fault(token, f'"{token.text}" is a reserved word')
+            hint = "write condition ? this : that" if token.text == "if" else ""
+            raise self._fault(token, f'"{token.text}" is a reserved word', hint)
         if not self._is("("):
             return self.make(Name, token.start, token.end, name=token.text, rooted=rooted)
         arguments, end = self._arguments()
@@ -295,6 +296,8 @@ class Parser:
             if self._take("?"):
                 optional.append(len(entries))
             key = self.expression()
+            if self._is("}") and not entries:
+                raise self._fault(opened, "braces make a map", "leave them out: only a text takes {...}")
             self._expect(":", key_token(key))
             entries.append((key, self.expression()))
             if not self._take(","):

@@ -123,6 +123,13 @@ def test_what_is_out_of_range_or_not_exact_is_an_error(text: str, code: str) -> 
     assert error(text, body=body).code == code
 
 
+def test_a_double_literal_is_a_plain_double_wherever_no_decimal_is_beside_it() -> None:
+    given = value(
+        "[1.5, dyn(1.5), optional.of(1.5).value(), default(body.x, 1.5), -(1.5), math.least(1.5, 2.5)]", body={}
+    )
+    assert [type(item) for item in given] == [float] * 6
+
+
 def test_a_number_is_never_a_truth() -> None:
     assert value("body.yes == 1", body={"yes": True}) is False
     assert value("body.one == true", body={"one": 1}) is False
