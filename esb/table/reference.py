@@ -1,4 +1,4 @@
-"""`docs/table.md`, written from the Structs: every key with its type, default and what it is for."""
+"""`docs/table.md`, written from the Structs and from words.toml: every key with its type, default, example and use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
+import msgspec
+import tomli
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
@@ -29,6 +32,7 @@ _UNITS: Final = {
     units.HeaderTemplate: "header with `{CEL}`",
     units.NameTemplate: "file name with `{CEL}`",
     units.Secret: "`secret:NAME`",
+    units.Encoding: "encoding",
     str: "text",
     int: "whole number",
     float: "number",
@@ -37,94 +41,66 @@ _UNITS: Final = {
     Any: "anything",
     model.OutcomeSpec: "outcome",
 }
-_TABLES: Final[tuple[tuple[str, type[Struct], str], ...]] = (
-    ("bus", model.Bus, "The house itself."),
-    ("bus.outbox", model.OutboxLimits, "What the store holds before sources refuse."),
-    ("defaults", model.Defaults, "For every route and target that says nothing else."),
-    ("listener.NAME", model.Listener, "An address that http sources share; `[bus] http` is the one named default."),
-    ("listener.NAME.tls", model.TlsOptions, "Certificates, read again when they change."),
-    ("retry.NAME: transient", retry.Transient, "Down, 5xx, no network."),
-    ("retry.NAME: throttled", retry.ThrottledPolicy, "429 and 503."),
-    ("retry.NAME: auth", retry.AuthPolicy, "401."),
-    ("retry.NAME: permanent", retry.PermanentPolicy, "Other 4xx."),
-    ("retry.NAME: unknown", retry.UnknownPolicy, "Sent, no answer."),
-    ("retry.NAME: fault", retry.FaultPolicy, "The plugin's own error."),
-    ("retain", model.Retain, "In `[defaults]` or a route."),
-)
-_ROUTE: Final = {
-    "about": ("text", "what it is for"),
-    "owner": ("text", "who is called; mandatory here or under `[defaults]`"),
-    "contact, runbook, why, review_by": ("text", "for people"),
-    "from": ("table or list", "one source, or several; `{ route = true }` takes what other routes hand over"),
-    "do": ("list of steps", "what happens to every message"),
-    "cases": (
-        "list",
-        "`{ name, when \\| otherwise, do, to \\| drop \\| park \\| dead \\| reply }`; the first true one wins",
-    ),
-    "match": ("`first` or `all`", "whether one case wins or every true one"),
-    "to": (
-        "target, `route:NAME`, or list",
-        "always, beside the cases; `{ target = NAME, do = [...] }` has steps of its own",
-    ),
-    "once": ("text with `{CEL}`", "the key by which a repeat is recognised"),
-    "once_for": ("duration", "how long, default 7d"),
-    "keys": ("table of texts with `{CEL}`", "business keys to find a message by"),
-    "bad": ("outcome", "what becomes of bad data; default `quarantine`"),
-    "unmatched": ("outcome", "what becomes of a message that no case is true for; default `park`"),
-    "expires": ("duration", "after that a delivery is not tried any more"),
-    "retain": ("table", "how long closed messages stay"),
-    "retry": ("name", "the retry policy"),
-    "off, paused": ("text", "closed, with the reason; starts paused, with the reason"),
+SECTIONS: Final[tuple[tuple[str, str, type[Struct] | None, str], ...]] = (
+    ("top", "At the top of the file", None, "Before the first `[table]`."),
+    ("bus", "`[bus]`", model.Bus, "The house itself. Main file only."),
+    ("bus.outbox", "`[bus.outbox]`", model.OutboxLimits, "What the store holds before sources refuse (R9)."),
+    ("defaults", "`[defaults]`", model.Defaults, "For whatever says nothing else. Main file only."),
+    ("retain", "`retain = { ... }`", model.Retain, "In `[defaults]` or a route: how long closed messages stay (R10)."),
+    ("route", "`[route.NAME]`", None, "One way of messages, from sources to targets."),
+    ("case", "An item of `cases`", None, "The first true one wins; no true one is `unmatched`."),
+    ("source", "Beside every source", None, "In `from = { ... }`, next to the source's own options."),
+    ("step", "Beside every step", None, "In `do`, next to the step's own options."),
+    ("target", "`[target.NAME]`", None, "Next to the one key that names the adapter, and its options."),
+    ("listener", "`[listener.NAME]`", model.Listener, "An address that http sources share."),
+    ("listener.tls", "`tls = { ... }`", model.TlsOptions, "Of a listener. Read again when the files change."),
+    ("retry.transient", "`[retry.NAME]` transient", retry.Transient, "Down, 5xx, no network."),
+    ("retry.throttled", "`[retry.NAME]` throttled", retry.ThrottledPolicy, "429 and 503 that ask for a pause."),
+    ("retry.auth", "`[retry.NAME]` auth", retry.AuthPolicy, "401: our login is wrong (R17)."),
+    ("retry.permanent", "`[retry.NAME]` permanent", retry.PermanentPolicy, "Other 4xx: it will never be taken."),
+    ("retry.unknown", "`[retry.NAME]` unknown", retry.UnknownPolicy, "Sent, no answer (R16)."),
+    ("retry.fault", "`[retry.NAME]` fault", retry.FaultPolicy, "The plugin's own error."),
+    ("auth", "`[auth.NAME]`", None, "A login: exactly one of `bearer basic oauth2 header api-key` says which."),
+    ("test", "`[[test]]`", None, "Run by `esb test`: no network, a clock it moves itself."),
+)  # fmt: skip
+"""Section of words.toml, title, the Struct that types and defaults come from, a line about it."""
+_KINDS: Final = {
+    "source": "Sources: `from = { ... }`",
+    "target": "Targets: `[target.NAME]`",
+    "step": "Steps: `do = [{ ... }]`",
+    "codec": "Formats: beside `read` and `write`",
 }
-_TARGET: Final = {
-    "limit": ("rate", "deliveries in a time"),
-    "concurrency": ("whole number", "deliveries under way at once, default 8"),
-    "order_by": ("text with `{CEL}`", "one after the other per key"),
-    "when_stuck": ("`block`, `skip` or `park-key`", "what a dead head means for its followers; default `block`"),
-    "retry": ("name", "the retry policy, default `patient`"),
-    "timeout": ("duration", "of one attempt, default 30s"),
-    "auth": ("name", "a login of `[auth.NAME]`"),
-    "id_header": ("text", "where the delivery id travels"),
-    "expires": ("duration", "after that a delivery is not tried any more"),
-    "do": ("list of steps", "for every delivery to it"),
-    "about, owner": ("text", "for people"),
-    "off, paused": ("text", "with the reason"),
-}
-_HEAD: Final = """# The routing table
-
-Written by `make docs` from the code; a test keeps it fresh. `esb check` names every fault of a table at once.
-
-Durations are written `2s`, `1h30m` (`ms s m h d w`, m is minutes), sizes `5MB` (`B kB MB GB KiB MiB GiB`), rates `50/s`
-(`/s /m /h /d`), shares `20%`. An *outcome* is `"quarantine"`, `"park"`, `"dead"`, `"note"`, `"reply 422 why"` or
-`{ drop = "why" }`, as far as it makes sense there. An *expression* is CEL ([expressions.md](expressions.md)).
-`include = ["routes.d/*.toml"]` adds files; every path counts from the file it stands in.
-
-"""
 
 
-def spelled(value: Any) -> str:
-    """A text as TOML writes it in double quotes: a line break is seen."""
-    return repr(str(value))[1:-1]
+def words() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    """words.toml: section, key, and its `about`, `example` and where no Struct says them `type` and `default`."""
+    text = (files("esb.table") / "words.toml").read_text("utf-8")
+    return msgspec.convert(tomli.loads(text), dict[str, dict[str, dict[str, str]]])
 
 
-def words(kind: Any) -> str:
+def typed(kind: Any) -> str:
     """A type as people read it."""
     if kind in _UNITS:
         return _UNITS[kind]
     origin = get_origin(kind)
     if origin is Literal:
-        return " or ".join(f"`{spelled(item)}`" for item in get_args(kind))
+        return " or ".join(f"`{_spelled(item)}`" for item in get_args(kind))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(filter(None, (words(item) for item in get_args(kind)))))
+        return " or ".join(dict.fromkeys(filter(None, (typed(item) for item in get_args(kind)))))
     if origin in (tuple, list):
-        return f"list of {words(get_args(kind)[0])}"
+        return f"list of {typed(get_args(kind)[0])}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"table of {words(get_args(kind)[1])}"
+        return f"table of {typed(get_args(kind)[1])}"
     return "table" if isinstance(kind, type) and issubclass(kind, Struct) else getattr(kind, "__name__", str(kind))
 
 
+def _spelled(value: Any) -> str:
+    """A text as TOML writes it in double quotes: a line break is seen."""
+    return repr(str(value))[1:-1]
+
+
 def default(value: Any) -> str:
-    """A default as the table would write it."""
+    """A default as the table would write it; "" for none."""
     match value:
         case None | "" | ():
             return ""
@@ -133,82 +109,74 @@ def default(value: Any) -> str:
         case model.OutcomeSpec():
             return f'`"{value.kind}"`'
         case Struct():
-            return "its defaults"
+            return "as below"
         case units.Duration() | units.Size() | units.Rate() | units.Percent() | str():
-            return f'`"{spelled(value)}"`'
-        case dict() if not value:
-            return ""
+            return f'`"{_spelled(value)}"`'
+        case list() | tuple():
+            return f"`[{', '.join(str(item) for item in value)}]`" if value else ""
+        case dict():
+            return f"`{value}`" if value else ""
         case _:
-            return f"`{value}`"
+            return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def rows(kind: type[Struct], *, without: frozenset[str] = frozenset()) -> Iterator[str]:
-    """One row a key."""
+def of_struct(kind: type[Struct]) -> Mapping[str, tuple[str, str]]:
+    """Type and default of each key."""
+    found: dict[str, tuple[str, str]] = {}
     hints = typing.get_type_hints(kind)
     for field in fields(kind):
-        if field.name in without:
-            continue
-        value = field.default if field.default is not NODEFAULT else None
-        if field.default is NODEFAULT and field.default_factory is not NODEFAULT:
+        value = field.default
+        if value is NODEFAULT and field.default_factory is not NODEFAULT:
             value = field.default_factory()
-        must = "must be given" if field.required else default(value)
-        yield f"| `{field.encode_name}` | {words(hints[field.name])} | {must} |"
+        found[field.encode_name] = (typed(hints[field.name]), "must be given" if field.required else default(value))
+    return found
 
 
-def section(title: str, kind: type[Struct], text: str) -> str:
-    table = "\n".join(["| key | type | default |", "| --- | --- | --- |", *rows(kind)])
-    return f"## `[{title}]`\n\n{text}\n\n{table}\n"
+def _row(key: str, kind: str, preset: str, word: Mapping[str, str]) -> str:
+    example = f"`{word['example']}`" if word.get("example") else ""
+    cells = (f"`{key}`", kind, preset, example, word.get("about", ""))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def listed(title: str, text: str, keys: Mapping[str, tuple[str, str]]) -> str:
-    """A table that is not one Struct in the file."""
-    found = [f"| `{name.replace(', ', '`, `')}` | {kind} | {about} |" for name, (kind, about) in keys.items()]
-    return "\n".join([f"## `[{title}]`", "", text, "", "| key | type | what |", "| --- | --- | --- |", *found, ""])
+def _table(rows: Iterator[str]) -> str:
+    return "\n".join(["| key | type | default | example | what it is for |", "| --- | --- | --- | --- | --- |", *rows])
 
 
-def component(item: Component[Any]) -> str:
-    """One component with its options and example."""
+def _section(name: str, title: str, kind: type[Struct] | None, text: str) -> str:
+    known = words()[name]
+    told = {} if kind is None else of_struct(kind)
+    rows = (
+        _row(key, *told.get(key, (word.get("type", ""), word.get("default", ""))), word) for key, word in known.items()
+    )
+    return f"## {title}\n\n{text}\n\n{_table(rows)}\n"
+
+
+def _component(item: Component[Any]) -> str:
+    """One component: what it is, its options, its example. What words.toml does not know comes from the Struct."""
+    known = words().get(f"{item.kind}.{item.name}", {})
     told = inspect.getdoc(item.options) or ""
-    told = "" if told.startswith(f"{item.options.__name__}(") else told
-    table = "\n".join(["| option | type | default |", "| --- | --- | --- |", *rows(item.options)])
-    table = table.replace(f"| `{item.main}` |", f"| `{item.name}` |", 1)
-    return f"### `{item.name}` ({item.kind})\n\n{item.about}. {told}\n\n{table}\n\n```\n{item.example}\n```\n"
+    about = "" if known or told.startswith(f"{item.options.__name__}(") else f" {told}"
+    rows = []
+    for field, (kind, preset) in of_struct(item.options).items():
+        key = item.name if field == item.main else field
+        if field != "codec_options" and not (item.kind == "codec" and field == item.main):
+            rows.append(_row(key, kind, preset, known.get(key, {})))
+    needs = "".join(f" Needs `pip install 'esb[{extra}]'`." for extra in sorted(set(item.needs.values())))
+    example = item.example.strip("\n")
+    return (
+        f"### {item.name}\n\n{item.about.rstrip('.')}.{about}{needs}\n\n{_table(iter(rows))}\n\n```\n{example}\n```\n"
+    )
 
 
 def page(registry: Registry) -> str:
     """All of `docs/table.md`."""
-    parts = [_HEAD]
-    parts += [section(title, kind, text) for title, kind, text in _TABLES]
-    parts.append(listed("route.NAME", "One way of messages from a source to targets.", _ROUTE))
-    parts.append(
-        listed("target.NAME", "Beside the one key that names its adapter and that adapter's options.", _TARGET)
-    )
-    parts.append(_REST)
-    for kind in ("source", "target", "step", "codec"):
-        parts.append(f"## Components: {kind}s\n")
-        parts += [component(registry.components[(kind, name)]) for name in registry.names(kind)]
+    head = (files("esb.table") / "reference.md").read_text("utf-8")
+    parts = [head, *(_section(*section) for section in SECTIONS)]
+    for kind, title in _KINDS.items():
+        parts.append(f"## {title}\n")
+        parts += [_component(item) for (known, _), item in sorted(registry.components.items()) if known == kind]
     return "\n".join(parts)
 
 
-_REST: Final = """## The others
-
-| table | what stands in it |
-| --- | --- |
-| `[secrets]` | `name = "env:VAR"`, `"file:/path"` or `"credential:NAME"`; read at use, never printed |
-| `[auth.NAME]` out | `bearer = "secret:x"`; `basic = true` with `user`, `password`; `header = "X-Key"` with `secret` |
-| | `oauth2 = "https://token"` with `id`, `secret`, `scope` |
-| `[auth.NAME]` in | `api-key = "file:keys"`; `esb key new` |
-| `[namespaces]` | `prefix = "urn:..."` for XML and xpath; `default` |
-| `[var]` | constants for expressions: `var.name` |
-| `[steps.NAME]` | `do = [...]`, used as `{ use = "NAME" }` |
-| `[map.NAME]` | target field = CEL; `{ text = "EUR" }`; `{ each = CEL, map = "NAME" }`; dotted keys nest |
-| `[[test]]` | `name`, `route`, `given = { file or text, header }`, `answers = { TARGET = ["503", "200"] }` |
-| | `expect = { case, delivered, bodies, dropped, reply, state, parts }` |
-
-A source also takes `reply` (`"202 after stored"`, `"200 after delivered"`, `"200 after delivered:TARGET"`,
-`"from:TARGET"`), `once`, `every`, `auth`; any step takes `if = 'CEL'`, `bad`, `note`.
-"""
-
-
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(load_plugins()))
+    Path(sys.argv[1]).write_text(page(load_plugins()), "utf-8")
