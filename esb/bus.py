@@ -156,6 +156,11 @@ class Bus:
             counters=self.counters,
             waiters=self.waiters,
             replies={route.name: source.reply for route in self.table.routes.values() for source in route.sources[:1]},
+            policies={
+                route.name: self.table.retry[route.retry]
+                for route in self.table.routes.values()
+                if route.retry is not None
+            },
             offer=lambda rows: self.relay.offer(rows),
             mask=Mask(self.table.bus.hide, self.services.secrets).text,
             health=self.services.health,

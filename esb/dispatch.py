@@ -50,13 +50,15 @@ class Counters(Protocol):
 
 class Post(Struct, frozen=True, kw_only=True):
     """What every lane of one bus shares. `offer` takes rows that became due; `replies` are the routes whose senders
-    wait for an outcome; `health` says how a component is doing."""
+    wait for an outcome; `policies` those of routes with a retry policy of their own; `health` says how a component is
+    doing."""
 
     store: Store
     clock: Clock
     counters: Counters
     waiters: Waiters
     replies: Mapping[str, ReplySpec]
+    policies: Mapping[str, RetryPolicy]
     offer: Callable[[Any], None]
     mask: Callable[[str], str]
     health: Callable[[str, str, str], None]
@@ -323,7 +325,7 @@ class Lane:
             ms=(now - started) * 1000,
         )
         history = History(row.id, row.attempts + 1, now - row.accepted_at)
-        disposition = decide(self._policy, failure, history, now)
+        disposition = decide(self._post.policies.get(row.route, self._policy), failure, history, now)
         self._dispose(row, failure, disposition, attempt)
 
     def _complain(self, row: StoredDelivery, failure: Failure, error: BaseException) -> None:

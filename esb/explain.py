@@ -110,13 +110,13 @@ def _explained(table: Table, planner: Planner, clock: Clock, body: bytes, header
         return Explanation(tuple(speaker.lines), "refused", f"{refusal.status} {refusal}", None)
     new = plan.message
     targets = {delivery.target for delivery in new.deliveries}
-    retries = tuple((name, _policy(table, name)) for name in sorted(targets))
+    retries = tuple((name, _policy(table, new.route, name)) for name in sorted(targets))
     reason = f"{new.reason}; a split makes its parts later" if new.stage else new.reason
     return Explanation(tuple(speaker.lines), new.state, reason, plan.key, retries)
 
 
-def _policy(table: Table, target: str) -> str:
-    """A retry policy in words."""
-    policy = table.retry[table.targets[target].retry].transient
+def _policy(table: Table, route: str, target: str) -> str:
+    """A retry policy in words: the route's own, else the target's."""
+    policy = table.retry[table.routes[route].retry or table.targets[target].retry].transient
     often = "until" if policy.attempts == "forever" else f"{policy.attempts} times, at most until"
     return f"again after {policy.first}, times {policy.factor:g} up to {policy.cap}, {often} {policy.max_age} are over"

@@ -192,7 +192,6 @@ class Bus(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     clock_jump: Literal["hold", "accept"] = "hold"
     hide: tuple[str, ...] = ()
     outbox: OutboxLimits = OutboxLimits()
-    retain_space: Size | None = None
     log: Literal["text", "json"] = "text"
 
 

@@ -302,3 +302,27 @@ async def test_headers_that_steer_the_bus_are_stripped_at_the_door() -> None:
         got = bus.targets["erp"].taken[0].headers
         assert "esb-target" not in got
         assert got["x-mine"] == "yes"
+
+
+async def test_a_route_s_own_retry_policy_counts_for_its_deliveries_alone() -> None:
+    table = (
+        HEAD
+        + """
+[retry.twice]
+transient = { attempts = 2 }
+[route.hasty]
+from = { http = "POST /hasty" }
+retry = "twice"
+to = ["erp"]
+[route.calm]
+from = { http = "POST /calm" }
+to = ["erp"]
+"""
+    )
+    async with running(table) as bus:
+        bus.targets["erp"].answer(*["down"] * 6)
+        hasty = await bus.send("hasty", "x")
+        calm = await bus.send("calm", "y")
+        await bus.advance(8)
+        states = [await bus.bus.store.message_state(accepted.id) for accepted in (hasty, calm)]
+        assert [state.state for state in states if state is not None] == ["dead", "open"]
