@@ -24,7 +24,7 @@ from esb.store.records import Acceptance, Progress, Settlement, Stored, StoredDe
 T = TypeVar("T")
 
 TARGETS = ("erp", "wms", "bank")
-ENDS = ("delivered", "delivered", "delivered", "dead", "expired", "dropped", "parked", "superseded")
+ENDS = (*["delivered"] * 6, "dead", "expired", "dropped", "parked", "superseded")
 STUCK = ("block", "skip", "park-key")
 DAY = 86400.0
 
@@ -137,7 +137,7 @@ class Outbox(RuleBasedStateMachine):
     @precondition(lambda self: self.hand)
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
-        rows = data.draw(st.lists(st.sampled_from(sorted(self.hand)), min_size=1, max_size=6, unique=True))
+        rows = data.draw(st.lists(st.sampled_from(sorted(self.hand)), min_size=1, max_size=10, unique=True))
         settlements = []
         for number in rows:
             row = self.hand.pop(number)
@@ -192,9 +192,11 @@ class Outbox(RuleBasedStateMachine):
     def time_goes_by(self, days: float) -> None:
         self.clock.advance(days * DAY)
 
-    @rule()
-    def prune(self) -> None:
-        self.do(self.store.upkeep({"orders": Retain}))  # type: ignore[dict-item]
+    @rule(days=st.sampled_from([0.0, 2.0, 8.0]))
+    def prune(self, days: float) -> None:
+        self.clock.advance(days * DAY)
+        for _ in range(2):
+            self.do(self.store.upkeep({"orders": Retain}))  # type: ignore[dict-item]
 
     @rule()
     def close_and_open(self) -> None:
@@ -261,6 +263,6 @@ class Outbox(RuleBasedStateMachine):
 
 
 Outbox.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestOutbox = Outbox.TestCase
