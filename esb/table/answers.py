@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from esb.table.model import Place, RouteSpec, Table, ToSpec
+from esb.table.model import Place, RouteSpec, StepSpec, Table, ToSpec
 from esb.table.notes import Notes
 
 _MENTIONS: Final = re.compile(r"\b(body|raw|xpath)\b")
@@ -27,6 +27,9 @@ class Answers:
         self._handed()
         if self._split is not None:
             self._late()
+        elif not self._route.sources and self._route.from_route:
+            for place in self._refusals(self._route.do):
+                self._unheard(place)
 
     def _replies(self) -> None:
         """An answer comes from where the route leads."""
@@ -51,20 +54,26 @@ class Answers:
         """After a split the message is accepted: nobody can be refused any more."""
         route = self._route
         assert self._split is not None
-        first = self._split if self._streams() else self._split + 1
-        steps = list(route.do[0 if self._streams() else first :])
-        for case in route.cases:
-            steps += [*case.do, *(step for to in case.to for step in to.do)]
-            if case.outcome is not None and case.outcome.kind == "reply":
-                self._too_late((*case.place, "reply"))
-        steps += [step for to in route.to for step in to.do]
-        for step in steps:
-            if step.bad is not None and step.bad.kind == "reply":
-                self._too_late((*step.place, "bad"))
-        if route.unmatched.kind == "reply":
-            self._too_late((*route.place, "unmatched"))
-        if route.bad.kind == "reply" and self._streams():
+        streams = self._streams()
+        for place in self._refusals(route.do[0 if streams else self._split + 1 :]):
+            self._too_late(place)
+        if route.bad.kind == "reply" and streams:
             self._too_late((*route.place, "bad"))
+
+    def _refusals(self, do: Sequence[StepSpec]) -> Iterator[Place]:
+        """Where the sender would be refused: by these steps and all behind them."""
+        route = self._route
+        steps = [
+            *do,
+            *(step for case in route.cases for step in case.do),
+            *(step for to in route.leads_to for step in to.do),
+        ]
+        yield from ((*step.place, "bad") for step in steps if step.bad is not None and step.bad.kind == "reply")
+        for case in route.cases:
+            if case.outcome is not None and case.outcome.kind == "reply":
+                yield (*case.place, "reply")
+        if route.unmatched.kind == "reply":
+            yield (*route.place, "unmatched")
 
     def _streams(self) -> bool:
         """A read right before the split and nothing else: the body is stored before it is read."""
@@ -72,6 +81,10 @@ class Answers:
         texts = [route.once or "", *route.keys.values()]
         plain = len(route.do) > 1 and route.do[0].component.name == "read" and route.do[0].condition is None
         return self._split == 1 and plain and not any(_MENTIONS.search(text) for text in texts)
+
+    def _unheard(self, place: Place) -> None:
+        said = f"{self._front}what other routes hand over was answered before: it is quarantined instead"
+        self._notes.warn(place, "W304", said, 'write "quarantine" or "dead"')
 
     def _too_late(self, place: Place) -> None:
         said = f"{self._front}a split message is stored and answered before this: nobody can be refused here"

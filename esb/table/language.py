@@ -136,7 +136,7 @@ class Language:
             return
         if keys == {"each", "map"} and isinstance(value["each"], str):
             self.check(value["each"], (*place, "each"), template=False, scope=scope)
-            if value["map"] not in self._table.maps:
+            if str(value["map"]) not in self._table.maps:
                 said = f'{route_of(place)}no map named "{value["map"]}"'
                 hint = closest(str(value["map"]), self._table.maps)
                 self._notes.add((*place, "map"), "E207", said, hint, offset=0)

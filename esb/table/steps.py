@@ -47,11 +47,11 @@ def _use(draft: Draft, value: Mapping[str, Any], place: Place, around: Around) -
     """The steps of `[steps.NAME]`, each with what the `use` says beside the name."""
     for key in sorted(set(value) - keys.STEP - {"use"}):
         keys.unknown(draft.notes, place, key, one_of(key, sorted({*keys.STEP, "use"})), route_of(place))
-    name = value["use"]
+    name = str(value["use"])
     known = draft.names.steps
     if name not in known:
         said = f'{route_of(place)}no steps named "{name}"'
-        draft.notes.add((*place, "use"), "E210", said, closest(str(name), known))
+        draft.notes.add((*place, "use"), "E210", said, closest(name, known))
         draft.broken.add(around.owner)
         return ()
     if name in around.through:
