@@ -18,6 +18,8 @@ class Compiler(Protocol):
 
     def value(self, node: Any) -> str: ...
 
+    def named(self, node: Any) -> str: ...
+
     def constant(self, value: Any) -> str: ...
 
     def written_constant(self, node: Any) -> str: ...
@@ -44,7 +46,7 @@ def _equality(compiler: Compiler, node: Call) -> str:
     if isinstance(right, Constant):
         value = right.value
         if value is None or type(value) is bool:
-            return f"({compiler.value(left)} {'is' if sign == '==' else 'is not'} {value})"
+            return f"({compiler.named(left)} {'is' if sign == '==' else 'is not'} {value})"
         if type(value) is str or (type(value) is int and value not in (0, 1)) or _natively(left, right):
             return f"({compiler.value(left)} {sign} {compiler.atom(right)})"
         if type(value) is int:

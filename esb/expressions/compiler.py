@@ -166,6 +166,10 @@ class Writer:
             return text
         return self.set(text, None)
 
+    def named(self, node: Any) -> str:
+        """A name for the node's value, also of a literal: Python warns of `1["a"]` and `1 is None`."""
+        return self.constant(node.value) if isinstance(node, Constant) else self.atom(node)
+
     def value(self, node: Any) -> str:
         """A Python expression that cannot fail and is used once."""
         match node:
@@ -233,11 +237,11 @@ class Writer:
             fields.insert(0, f"[{base.field!r}]")
             base = base.operand
         whole = isinstance(base, Name) and not base.local
-        start = f"s[{base.name!r}]" if whole else self.atom(base)
+        start = f"s[{base.name!r}]" if whole else self.named(base)
         return self.set(start + "".join(fields), node, "" if whole else start)
 
     def _index(self, node: Index) -> str:
-        operand, index = self.atom(node.operand), self.atom(node.index)
+        operand, index = self.named(node.operand), self.atom(node.index)
         if node.optional:
             return self.set(f"pick_item({operand}, {index})", node)
         if isinstance(node.index, Constant) and type(node.index.value) is int and node.index.value >= 0:

@@ -58,8 +58,10 @@ class Program:
         return self._run(scope)
 
     def _explained(self, error: Exception, scope: Mapping[str, Any]) -> Exception:
-        if self._failures is None or (isinstance(error, STOPS) and not isinstance(error, ExpressionError)):
+        if isinstance(error, STOPS) and not isinstance(error, ExpressionError):
             return error
+        if self._failures is None:
+            return ExpressionError(f"it cannot be compiled: {type(error).__name__}: {error}", text=self.text)
         return self._failures.explained(error, scope).with_traceback(None)
 
     def not_bool(self, value: Any) -> ExpressionError:

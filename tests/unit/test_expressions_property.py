@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esb.errors import ExpressionError
-from esb.expressions import Environment
+from esb.expressions import Environment, ExpressionProblems
+from esb.expressions.values import type_name
 
 FAILED = "an error"
 ENVIRONMENT = Environment(variables=frozenset({"body"}), checked=False)
@@ -65,3 +66,118 @@ def test_the_known_differences_are_these(text: str, mine: Any, other: Any) -> No
 def test_the_keys_of_a_map_come_in_its_order_and_theirs_in_any() -> None:
     assert ours("body.map.map(k, k)") == ["key", "count"]
     assert sorted(theirs("body.map.map(k, k)")) == ["count", "key"]
+
+
+_SOUP = st.lists(
+    st.sampled_from(
+        [
+            "body",
+            "header",
+            ".",
+            "?",
+            "[",
+            "]",
+            "(",
+            ")",
+            "{",
+            "}",
+            ",",
+            ":",
+            "&&",
+            "||",
+            "!",
+            "-",
+            "+",
+            "*",
+            "/",
+            "%",
+            "==",
+            "!=",
+            "<",
+            ">",
+            "<=",
+            "in",
+            "1",
+            "2u",
+            "1.5",
+            "0x1F",
+            "'a'",
+            '"b"',
+            "b'c'",
+            "r'\\d'",
+            "true",
+            "null",
+            "has",
+            "all",
+            "exists",
+            "map",
+            "filter",
+            "size",
+            "int",
+            "decimal",
+            "default",
+            "optional",
+            "cel.bind",
+            "x",
+            "text",
+            "numbers",
+            "lines",
+            "`a-b`",
+            ".?",
+            "[?",
+            "?x",
+            "now",
+            "string",
+            "format",
+            "math.greatest",
+            "optional.of",
+            "orValue",
+            "optMap",
+            "dyn",
+            "type",
+            "'",
+            '"',
+            "\\",
+            "@",
+            "#",
+            "é",
+            "//",
+            "{{",
+            "}}",
+            "=",
+            "and",
+            "not",
+            "if",
+            "=>",
+            "9223372036854775807",
+            "date",
+        ]
+    )
+)
+
+
+@given(_SOUP, st.sampled_from(["", " "]))
+@settings(max_examples=500, deadline=None)
+def test_tokens_in_a_row_are_an_expression_or_have_findings_within_the_text(words: list[str], between: str) -> None:
+    text = between.join(words)
+    for compiled in (Environment().compile, Environment(checked=False).compile, Environment().compile_template):
+        try:
+            compiled(text)
+        except ExpressionProblems as problems:
+            assert problems.findings
+            assert all(0 <= found.offset <= len(text) and found.length > 0 for found in problems.findings)
+
+
+@given(st.integers(0, 2**48))
+@settings(max_examples=300, deadline=None)
+def test_a_value_is_of_the_type_that_was_known_before_and_an_error_has_its_place(seed: int) -> None:
+    text = expression(seed)
+    program = ENVIRONMENT.compile(text)
+    try:
+        value = program.evaluate(SCOPE)
+    except ExpressionError as failed:
+        assert failed.text == text
+        assert 0 <= failed.offset <= len(text)
+        assert str(failed)
+    else:
+        assert program.type in ("dyn", type_name(value))
