@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from esb.errors import OptionError, Problem
 from esb.plugins import Registry
@@ -17,7 +18,13 @@ from esb.table.leaves import leaves
 from esb.table.logins import check_reference
 from esb.table.model import ComponentSpec, Place, RouteSpec, StepSpec, Table, TargetSpec
 from esb.table.notes import Notes, closest, route_of
+from esb.table.ways import Ways
 from esb.units import Expression, Secret, Template
+
+_LOGIN: Final = re.compile(
+    r"://[^/@\s{}]+:[^/@\s{}]+@|[?&](?:token|password|secret|api_?key|sig)=[^&{}\s]+", re.IGNORECASE
+)
+"""A URL with a login or a key in it."""
 
 
 class Lint:
@@ -48,6 +55,7 @@ class Lint:
         for route in self._table.routes.values():
             self._route(route)
         self._language.maps()
+        Ways(self._table, self._notes, self._language).check()
 
     def _target(self, spec: TargetSpec) -> None:
         self._component(spec)
@@ -95,8 +103,8 @@ class Lint:
                 check_reference(value, self._table.secrets, here, self._notes)
 
     def _literal(self, value: Template, place: Place) -> None:
-        """A header that logs in, with its secret in the table."""
-        if self._language.is_literal_secret(str(place[-1]), value):
+        """A header or a URL that logs in, with its secret in the table."""
+        if self._language.is_literal_secret(str(place[-1]), value) or _LOGIN.search(value):
             hint = "make an [auth.NAME] of it, with the secret by reference"
             self._notes.add(place, "E172", f"{route_of(place)}a secret stands here itself", hint)
 

@@ -156,3 +156,34 @@ def test_two_routes_on_one_method_and_path_are_told() -> None:
     (line,) = errors(text)
     assert line.startswith('13:17 E182 route "b": ')
     assert "route a" in line
+
+
+def test_a_case_that_takes_what_another_took_is_told() -> None:
+    cases = "cases = [{ name = 'a', when = '%s', to = \"erp\" }, { name = 'b', when = '%s', to = \"erp\" }]"
+    same = 'header.x  == "1"', 'header.x == "1"'
+    (line,) = flow("", cases % same)
+    assert line.endswith(
+        'route "a": case "b" is never asked: "a" takes the same before it; leave it out, or put it first'
+    )
+    (line,) = flow("", cases % ("true", 'header.x == "1"'))
+    assert "E163" in line
+    assert flow("", cases % ('header.x == "2"', 'header.x == "1"')) == []
+    assert flow("", cases % same + '\nmatch = "all"') == []
+
+
+def test_routes_that_hand_everything_to_each_other_are_told_once() -> None:
+    b = '[route.b]\nfrom = { route = true }\nto = "route:a"\n'
+    text = BEGIN + '[route.a]\nfrom = [{ memory = "x" }, { route = true }]\nto = ["erp", "route:b"]\n'
+    assert told(text + b) == [
+        'warning 9:14 W307 route "a": every message goes round for ever (a -> b -> a) and ends dead after 16 hops; '
+        "lead one of them elsewhere, or on by a case"
+    ]
+    assert told(text + b.replace("route:a", "erp")) == []
+    assert [line[:15] for line in told(text.replace("route:b", "route:a"))] == ["warning 9:14 W3"]
+
+
+def test_a_login_in_a_url_is_a_secret_in_the_table() -> None:
+    for url in ("https://user:pass@shop.example.org/", "https://shop.example.org/?a=1&api_key=abc"):
+        found = errors(BEGIN + f'[target.x]\nhttp = "POST {url}"\nid_header = "I"\n')
+        assert any(line.startswith('8:8 E172 target "x": a secret stands here itself') for line in found)
+    assert errors(BEGIN + '[target.x]\nhttp = "POST https://shop.example.org/?token={body.t}"\nid_header = "I"\n') == []

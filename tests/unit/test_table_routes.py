@@ -286,9 +286,9 @@ def test_a_wrong_case_is_told(text: str, expected: tuple[str, str]) -> None:
 
 def test_a_case_after_the_otherwise_and_a_name_twice_are_told() -> None:
     text = """cases = [
-  { name = "x", when = 'true', to = "erp" },
+  { name = "x", when = 'header.x == "1"', to = "erp" },
   { name = "x", otherwise = true, to = "erp" },
-  { name = "y", when = 'true', to = "erp" },
+  { name = "y", when = 'header.x == "2"', to = "erp" },
 ]
 """
     assert errors(BEGIN + OPEN + text) == [
