@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 from esb.errors import ExpressionError
 from esb.expressions.operators import ABSENT, Meter, Mismatch, find
 from esb.expressions.values import NONE, Optional, said
+from esb.masking import shown
 
 
 class Absent(Exception):
@@ -158,7 +159,7 @@ def build_map(entries: tuple[tuple[Any, Any], ...], optional: frozenset[int]) ->
         if not isinstance(key, _KEYS):
             raise ExpressionError(f"a key is a text, a whole number, true or false, not {said(key)}", code="M254")
         if find(made, key) is not ABSENT:
-            raise ExpressionError(f"the key {key!r:.40} stands twice", code="M258")
+            raise ExpressionError(f"the key {shown(key)} stands twice", code="M258")
         if key in made:
             raise ExpressionError("a map cannot have both 1 and true, or 0 and false, as keys", code="M258")
         if place not in optional:

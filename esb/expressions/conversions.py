@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, DecimalException
 from typing import Any, Final
 
 from esb.errors import ExpressionError
-from esb.expressions.operators import EXACT, Mismatch, moment, number, span, unsigned
+from esb.expressions.operators import EXACT, Mismatch, Unreadable, moment, number, span, unsigned
 from esb.expressions.times import SECOND, read_duration, read_timestamp, write_duration, write_timestamp
 from esb.expressions.values import INT_MAX, INT_MIN, Uint, Written, instant
 
@@ -23,12 +23,6 @@ _TRUE: Final = frozenset(("true", "True", "TRUE", "t", "1"))
 _FALSE: Final = frozenset(("false", "False", "FALSE", "f", "0"))
 
 
-def bad(value: str, wanted: str, hint: str = "") -> ExpressionError:
-    """A text that says something else than what it is converted to."""
-    shown = f'"{value[:40]}" is no {wanted}' if value else f"an empty text is no {wanted}"
-    return ExpressionError(f"{shown}; {hint}" if hint else shown, code="M259")
-
-
 def to_int(value: Any) -> int:
     """`int(x)`: towards zero; raises ExpressionError outside 64 bit."""
     kind = type(value)
@@ -36,7 +30,9 @@ def to_int(value: Any) -> int:
         if value.isdecimal() and value.isascii() and len(value) < 19:
             return int(value)
         if _WHOLE.fullmatch(value) is None:
-            raise bad(value, "whole number", "decimal(...) reads it" if _DECIMAL.fullmatch(value) else "")
+            raise Unreadable(
+                value, f"is no whole number{'; decimal(...) reads it' if _DECIMAL.fullmatch(value) else ''}"
+            )
         return number(int(value))
     if kind is int:
         return number(value)
@@ -74,7 +70,7 @@ def to_uint(value: Any) -> Uint:
         return unsigned(_whole(value))
     if kind is str:
         if _WHOLE.fullmatch(value) is None:
-            raise bad(value, "whole number")
+            raise Unreadable(value, "is no whole number")
         return unsigned(int(value))
     raise Mismatch("uint()", value)
 
@@ -83,7 +79,7 @@ def to_double(value: Any) -> float:
     """`double(x)`."""
     if type(value) is str:
         if _DOUBLE.fullmatch(value) is None:
-            raise bad(value, "number")
+            raise Unreadable(value, "is no number")
         return float(value)
     if type(value) is not bool and isinstance(value, (int, float, Decimal)):
         return float(value)
@@ -112,9 +108,9 @@ def read_decimal(text: str) -> Decimal:
     try:
         made = Decimal(text)
     except DecimalException:
-        raise bad(text, "number") from None
+        raise Unreadable(text, "is no number") from None
     if not made.is_finite() or "_" in text or not text.isascii() or len(text) > _LONGEST:
-        raise bad(text, "number")
+        raise Unreadable(text, "is no number")
     return made
 
 
@@ -176,7 +172,7 @@ def to_bool(value: Any) -> bool:
             return True
         if value in _FALSE:
             return False
-        raise ExpressionError(f'"{value[:40]}" is neither true nor false', code="M259")
+        raise Unreadable(value, "is neither true nor false")
     raise Mismatch("bool()", value)
 
 

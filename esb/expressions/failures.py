@@ -9,10 +9,11 @@ from typing import Any
 from esb.errors import ExpressionError, MessageError, MissingField, Problem
 from esb.expressions.access import Absent, NotBool
 from esb.expressions.compiler import Line
-from esb.expressions.operators import Inexactly, Mismatch
+from esb.expressions.operators import Inexactly, Mismatch, Unreadable
 from esb.expressions.spelling import closest
 from esb.expressions.syntax import Call, Index, Macro, Name, Select
 from esb.expressions.values import NUMBERS, said
+from esb.masking import is_secret
 
 _CONTAINERS = "lists and maps"
 _TAKES = {
@@ -85,6 +86,8 @@ class Failures:
             return self._absent(node, error.owner, error.key)
         if isinstance(error, Mismatch):
             return self._mismatch(error, node)
+        if isinstance(error, Unreadable) and node is not None and is_secret(self._text[node.start : node.end]):
+            return self._failed(f"*** {error.rest}", node.start, error.code)
         if isinstance(error, NotBool) and node is not None:
             message = f"{self._said(node)} is {said(error.value)}, where true or false is wanted"
             return self._failed(message, node.start, "M253", self._said(node))

@@ -26,6 +26,7 @@ from esb.expressions.values import (
     said,
     span_of,
 )
+from esb.masking import one_line
 
 _TRAPS: Final = [InvalidOperation, DecimalOverflow, DecimalUnderflow]
 EXACT: Final = Context(prec=1000, rounding=ROUND_HALF_EVEN, Emin=-9999, Emax=9999, traps=[*_TRAPS, Inexact])
@@ -55,6 +56,16 @@ class Inexactly(Mismatch):
     """A decimal beside a double whose digits nobody wrote."""
 
     code = "M256"
+
+
+class Unreadable(ExpressionError):
+    """A text that is no number, moment or pattern. Its beginning is shown, unless its field is named like a secret."""
+
+    code = "M259"
+
+    def __init__(self, value: str, rest: str) -> None:
+        super().__init__(f'"{one_line(value)}" {rest}' if value else f"an empty text {rest}")
+        self.rest = rest
 
 
 class Meter:

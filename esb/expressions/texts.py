@@ -10,7 +10,7 @@ from typing import Any, Final
 import re2
 
 from esb.errors import BudgetExceeded, ExpressionError
-from esb.expressions.operators import LONGEST, Mismatch
+from esb.expressions.operators import LONGEST, Mismatch, Unreadable
 from esb.expressions.values import said
 
 _LOWER: Final = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
@@ -176,7 +176,7 @@ def pattern(text: str) -> Any:
         return re2.compile(text, _QUIET)
     except re2.error as error:
         said_so = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
-        raise ExpressionError(f"no regular expression (RE2): {said_so}", code="M259") from None
+        raise Unreadable(text, f"is no regular expression (RE2): {said_so.rpartition(': ')[0] or said_so}") from None
 
 
 def _quiet() -> Any:
@@ -208,4 +208,4 @@ def decode_base64(value: Any) -> bytes:
     try:
         return base64.b64decode(value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise ExpressionError(f'"{value[:40]}" is no Base64', code="M259") from None
+        raise Unreadable(value, "is no Base64") from None

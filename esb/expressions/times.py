@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from esb.errors import ExpressionError
-from esb.expressions.operators import Mismatch, moment, span
+from esb.expressions.operators import Mismatch, Unreadable, moment, span
 from esb.expressions.values import instant, length
 
 _TIMESTAMP: Final = re.compile(
@@ -37,15 +36,12 @@ def read_timestamp(text: str) -> datetime:
     """RFC 3339, up to nanoseconds; raises ExpressionError."""
     found = _TIMESTAMP.fullmatch(text)
     if found is None:
-        raise ExpressionError(
-            f'"{text[:40]}" is no timestamp: 2026-03-01T02:10:00Z is one; date(text, "%d.%m.%Y") reads others',
-            code="M259",
-        )
+        raise Unreadable(text, 'is no timestamp: 2026-03-01T02:10:00Z is one; date(text, "%d.%m.%Y") reads others')
     day, clock, fraction, where = found.groups()
     try:
         plain = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
     except ValueError as error:
-        raise ExpressionError(f'"{text[:40]}" is no moment: {error}', code="M259") from None
+        raise Unreadable(text, f"is no moment: {error}") from None
     nanoseconds = instant(plain) + int((fraction or "").ljust(9, "0"))
     return moment(nanoseconds - (0 if where in "Zz" else _offset(where) * SECOND))
 
@@ -68,7 +64,7 @@ def read_duration(text: str) -> timedelta:
     if rest == "0":
         return timedelta(0)
     if not parts or "".join(count + unit for count, unit in parts) != rest or len(rest) > 100:
-        raise ExpressionError(f'"{text[:40]}" is no duration: 1h30m is one', code="M259")
+        raise Unreadable(text, "is no duration: 1h30m is one")
     return span(sign * sum(int(Decimal(count) * _UNITS[unit]) for count, unit in parts))
 
 
@@ -83,7 +79,7 @@ def write_duration(value: timedelta) -> str:
 def _offset(text: str) -> int:
     found = _OFFSET.fullmatch(text)
     if found is None or int(found[2]) > 23 or int(found[3]) > 59:
-        raise ExpressionError(f'"{text[:40]}" is no offset: +02:00 is one', code="M259")
+        raise Unreadable(text, "is no offset: +02:00 is one")
     seconds = int(found[2]) * 3600 + int(found[3]) * 60
     return -seconds if found[1] == "-" else seconds
 
@@ -96,7 +92,7 @@ def zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ExpressionError(f'no time zone "{name[:40]}": Europe/Berlin is one, +02:00 too', code="M259") from None
+        raise Unreadable(name, "is no time zone: Europe/Berlin is one, +02:00 too") from None
 
 
 def _getter(name: str, of_moment: Callable[[datetime], int], of_span: int | None = None) -> Callable[..., int]:
@@ -163,7 +159,7 @@ class Dates:
                 plain = plain.replace(tzinfo=self._zone(where, "date()"))
             return moment(instant(plain) + int(fraction.ljust(3, "0") or "0"))
         except (ValueError, re.error):
-            raise ExpressionError(f'"{value[:40]}" is no date of the form "{form[:40]}"', code="M259") from None
+            raise Unreadable(value, f'is no date of the form "{form[:40]}"') from None
 
     def write(self, value: Any, form: Any, where: Any = None) -> str:
         """`formatDate(now, "%d.%m.%Y %H:%M")`: in the bus's zone, or in the one named."""
@@ -179,4 +175,4 @@ def write_date(value: datetime, form: str) -> str:
     try:
         return value.strftime(form)
     except ValueError as error:
-        raise ExpressionError(f'"{form[:40]}" is no format of a date: {error}', code="M259") from None
+        raise Unreadable(form, f"is no format of a date: {error}") from None

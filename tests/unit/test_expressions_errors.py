@@ -59,10 +59,10 @@ from esb.errors import ExpressionError, MissingField
          " body.Order.Lines.Line[0], or all with body.Order.Lines.Line.map(x, x.x)"),
         ("1 / (body.Order.count - 5)", "M257", 0, "/ by zero"),
         ("body.?Order.?zip.value()", "M258", 0, "value() of an optional that has none; orValue(x) gives x then"),
-        ("body.Order.Country.matches(body.Order.Country + '(')", "M259", 0, "no regular expression (RE2): missing ): DE("),
+        ("body.Order.Country.matches(body.Order.Country + '(')", "M259", 0, '"DE(" is no regular expression (RE2): missing )'),
         ("'%d'.format([body.Order.Country])", "M254", 0, "format(): %d takes a whole number, not a text"),
         ("'%s %s'.format([1])", "M258", 0, "format() has more % than values in its list"),
-        ("{body.Order.Country: 1, 'DE': 2}", "M258", 0, "the key 'DE' stands twice"),
+        ("{body.Order.Country: 1, 'DE': 2}", "M258", 0, 'the key "DE" stands twice'),
         ("'abc'.substring(2, body.Order.count)", "M258", 0, "substring(): there is no position 5, the text has 3 characters"),
     ],
 )  # fmt: skip
@@ -111,3 +111,12 @@ def test_a_foreign_error_keeps_its_code() -> None:
 def test_values_are_cut_and_never_quoted_whole() -> None:
     failed = error("int(body)", body="x" * 1000)
     assert len(str(failed)) < 80
+
+
+def test_a_value_of_a_field_named_like_a_secret_is_not_shown() -> None:
+    assert str(error("int(body.token)", body={"token": "hunter2"})) == "*** is no whole number"
+    assert str(error("decimal(body.cardNumber)", body={"cardNumber": "4111x"})) == "*** is no number"
+
+
+def test_what_is_shown_of_a_value_stays_on_one_line() -> None:
+    assert str(error("int(body.x)", body={"x": "1\n2026 ERROR forged"})) == '"1\\n2026 ERROR forged" is no whole number'

@@ -68,9 +68,9 @@ from esb.expressions import Environment, ExpressionProblems
         ("[1].filter(x, 'a')", "E224", 14, "filter asks for true or false, and 'a' is not", ""),
         ("{1.5: 'x'}", "E224", 1, "a key is a text, a whole number, true or false, not a double", ""),
         ("[?1]", "E224", 2, "? takes an optional, and 1 is a whole number", ""),
-        ("body.x.matches('a(')", "E227", 15, "no regular expression (RE2): missing ): a(", ""),
+        ("body.x.matches('a(')", "E227", 15, '"a(" is no regular expression (RE2): missing )', ""),
         ("decimal('12 EUR') > 1", "E227", 8, '"12 EUR" is no number', ""),
-        ("now.getHours('Mars')", "E227", 13, 'no time zone "Mars": Europe/Berlin is one, +02:00 too', ""),
+        ("now.getHours('Mars')", "E227", 13, '"Mars" is no time zone: Europe/Berlin is one, +02:00 too', ""),
     ],
 )  # fmt: skip
 def test_a_finding_has_its_place_and_says_what_would_be_right(
