@@ -19,7 +19,6 @@ from esb.expressions.syntax import (
     Node,
     Select,
     Ternary,
-    children,
 )
 from esb.expressions.values import INT_MAX
 
@@ -118,8 +117,7 @@ class Parser:
 
     def make(self, kind: type[N], start: int, end: int, **fields: Any) -> N:
         """A node; raises where the tree becomes too deep."""
-        node = kind(start=start, end=end, **fields)
-        depth = 1 + max((part.depth for part in children(node)), default=0)
+        depth = 1 + max(map(_depth, fields.values()))
         if depth > DEEPEST:
             raise fault(self.text, start, end, f"over {DEEPEST} parts deep", "split it: a map, set, or cases", "E225")
         return kind(start=start, end=end, depth=depth, **fields)
@@ -304,6 +302,12 @@ class Parser:
                 break
         end = self._expect("}", opened).end
         return self.make(MapOf, opened.start, end, entries=tuple(entries), optional=tuple(optional))
+
+
+def _depth(part: Any) -> int:
+    if isinstance(part, Node):
+        return part.depth
+    return max(map(_depth, part), default=0) if type(part) is tuple else 0
 
 
 def key_token(key: Any) -> Token:

@@ -19,19 +19,26 @@ from esb.expressions.wording import placeholder_text
 class Program:
     """One compiled expression. Pure: the same scope gives the same value; the scope and its trees are never copied."""
 
-    __slots__ = ("_budget", "_failures", "_functions", "_parts", "_run", "fields", "offset", "text", "tree", "type")
+    __slots__ = ("_budget", "_failures", "_fields", "_functions", "_parts", "_run", "offset", "text", "tree", "type")
 
     def __init__(self, text: str, tree: Any, functions: Mapping[str, Function], budget: int, offset: int = 0) -> None:
         self.text: Final = text
         self.tree: Final = tree
         self.type: Final[str] = tree.type
-        self.fields: Final[frozenset[str]] = fields_of(tree)
         self.offset = offset
         self._functions = functions
         self._budget = budget
         self._failures: Failures | None = None
+        self._fields: frozenset[str] | None = None
         self._run = self._first
         self._parts: dict[int, Program] = {}
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The paths of the message's fields that it reads: `body.Order.Total`, `header["x-channel"]`."""
+        if self._fields is None:
+            self._fields = fields_of(self.tree)
+        return self._fields
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """The value. Raises MissingField, BudgetExceeded or ExpressionError, with the text and the offset in it."""
