@@ -91,7 +91,7 @@ class Outbox(RuleBasedStateMachine):
             due = self.clock.now() + (60 if later else 0)
             made.append(delivery(target, nr=numbers[target], order_key=order, due=due, body=b"b" * len(target)))
         new = message(*made, accepted_at=self.clock.now())
-        acceptance = Acceptance(message=new, key=key, payload=payload, once_for=30 * DAY)
+        acceptance = Acceptance(message=new, key=key, payload=payload, once_for=36500 * DAY)
         known = self.keys.get(key) if key is not None else None
         try:
             stored = self.do(self.store.accept(acceptance))
@@ -153,6 +153,20 @@ class Outbox(RuleBasedStateMachine):
                     self.delivered.append((row.target, row.order_key, row.row, row.round))
 
         async def all_of_them() -> list[Any]:
+            return list(await asyncio.gather(*(self.store.settle(item) for item in settlements)))
+
+        for settled in self.do(all_of_them()):
+            self.hand.update({row.row: row for row in settled.promoted})
+
+    @precondition(lambda self: self.hand)
+    @rule()
+    def deliver_all(self) -> None:
+        rows = list(self.hand.values())
+        self.hand.clear()
+        self.delivered += [(row.target, row.order_key, row.row, row.round) for row in rows]
+
+        async def all_of_them() -> list[Any]:
+            settlements = [Settlement(delivery=row, state="delivered") for row in rows]
             return list(await asyncio.gather(*(self.store.settle(item) for item in settlements)))
 
         for settled in self.do(all_of_them()):
