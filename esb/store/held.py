@@ -95,12 +95,19 @@ _NAMES = {
     "m": "m.route || '/' || coalesce(m.fingerprint, '')",
 }
 """The names of groups: what is alike within a route, and for deliveries at one target."""
-_DELIVERIES = f"""SELECT d.id, m.uid, d.target, d.nr, d.round, m.route, d.state, d.error, {_NAMES["d"]}, m.accepted_at,
-d.ended_at, d.attempts, d.crashes, d.size, d.edited IS NOT NULL FROM delivery d
-JOIN message m ON m.id = d.message WHERE d.state = :state"""
-_MESSAGES = f"""SELECT m.id, m.uid, m.route, m.state, m.reason, {_NAMES["m"]}, m.accepted_at, m.closed_at,
-coalesce(b.size, 0), m.edited IS NOT NULL, m.worst = 5 FROM message m LEFT JOIN body b ON b.id = m.body
-WHERE m.state = :state AND m.worst < 5"""
+# The first terms repeat those of the indexes: SQLite does not see by itself that these cover one state.
+_HELD_DELIVERIES = """FROM delivery d INDEXED BY delivery_held JOIN message m ON m.id = d.message
+WHERE d.state IN ('dead', 'parked') AND d.state = :state"""
+_HELD_MESSAGES = """WHERE m.state IN ('quarantined', 'unmatched', 'dead') AND m.state = :state AND m.worst < 5"""
+_DELIVERY = f"""SELECT d.id, m.uid, d.target, d.nr, d.round, m.route, d.state, d.error, {_NAMES["d"]}, m.accepted_at,
+d.ended_at, d.attempts, d.crashes, d.size, d.edited IS NOT NULL"""
+_MESSAGE = f"""SELECT m.id, m.uid, m.route, m.state, m.reason, {_NAMES["m"]}, m.accepted_at, m.closed_at,
+coalesce(b.size, 0), m.edited IS NOT NULL, m.worst = 5"""
+_DELIVERIES = f"{_DELIVERY} {_HELD_DELIVERIES}"
+_MESSAGES = f"""{_MESSAGE} FROM message m INDEXED BY message_held LEFT JOIN body b ON b.id = m.body {_HELD_MESSAGES}"""
+_ONE_DELIVERY = f"{_DELIVERY} FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"
+_ITS_DELIVERIES = f"{_DELIVERY} FROM delivery d JOIN message m ON m.id = d.message WHERE m.uid = ?"
+_ONE_MESSAGE = f"{_MESSAGE} FROM message m LEFT JOIN body b ON b.id = m.body WHERE m.uid = ?"
 _TERMS = {
     "fingerprint": "{name} = :fingerprint",
     "route": "m.route = :route",
@@ -108,10 +115,9 @@ _TERMS = {
     "until": "m.accepted_at < :until",
 }
 _DELIVERY_GROUPS = f"""SELECT {_NAMES["d"]}, m.route, d.target, d.state, max(d.error), count(*),
-min(m.accepted_at), max(m.accepted_at), max(d.id) FROM delivery d JOIN message m ON m.id = d.message
-WHERE d.state = :state"""
+min(m.accepted_at), max(m.accepted_at), max(d.id) {_HELD_DELIVERIES}"""
 _MESSAGE_GROUPS = f"""SELECT {_NAMES["m"]}, m.route, '', m.state, max(m.reason), count(*),
-min(m.accepted_at), max(m.accepted_at), max(m.id) FROM message m WHERE m.state = :state AND m.worst < 5"""
+min(m.accepted_at), max(m.accepted_at), max(m.id) FROM message m INDEXED BY message_held {_HELD_MESSAGES}"""
 
 
 def groups(db: sqlite3.Connection, box: Box, which: Which = Which()) -> list[Group]:
@@ -190,8 +196,7 @@ def _named(db: sqlite3.Connection, name: str) -> list[Letter]:
     found = letter(db, name)
     if found is None or found.kind == "delivery":
         return [] if found is None else [found]
-    query = _DELIVERIES.replace("d.state = :state", "m.uid = :uid")
-    return [found, *(_delivery_letter(row) for row in db.execute(query, {"uid": name}).fetchall())]
+    return [found, *(_delivery_letter(row) for row in db.execute(_ITS_DELIVERIES, (name,)).fetchall())]
 
 
 def _in_box(item: Letter, box: Box) -> bool:
@@ -266,10 +271,8 @@ def letter(db: sqlite3.Connection, name: str) -> Letter | None:
     """A delivery or a message by its id, in whatever state it is."""
     number = find_delivery(db, name)
     if number is not None:
-        query = _DELIVERIES.replace("d.state = :state", "d.id = :id")
-        return _delivery_letter(db.execute(query, {"id": number}).fetchone())
-    query = _MESSAGES.replace("m.state = :state AND m.worst < 5", "m.uid = :uid")
-    row = db.execute(query, {"uid": name}).fetchone()
+        return _delivery_letter(db.execute(_ONE_DELIVERY, (number,)).fetchone())
+    row = db.execute(_ONE_MESSAGE, (name,)).fetchone()
     return None if row is None else _message_letter(row)
 
 

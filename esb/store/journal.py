@@ -9,7 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from esb.store.reading import next_due, oldest
-from esb.store.rows import Row, texts, values
+from esb.store.rows import HELD, Row, texts, values
 
 Box = Literal["dead", "parked", "quarantine"]
 """Where things wait for a person: failed deliveries, deliveries and messages set aside, bad data."""
@@ -162,6 +162,8 @@ def messages(
     ("did order 4711 go out?") or a message's id."""
     given = {"route": route, "state": state, "since": since, "until": until, "after": after, "key": key}
     terms = " AND ".join(text for name, text in _TERMS.items() if given[name] is not None) or "1"
+    if state in HELD:
+        terms += " AND m.state IN ('quarantined', 'unmatched', 'dead')"
     rows = db.execute(f"{_MESSAGE} WHERE {terms} ORDER BY m.id DESC LIMIT :limit", {**given, "limit": limit})
     return [_message(row) for row in rows.fetchall()]
 
@@ -239,6 +241,8 @@ def deliveries(
         if value is not None
     ]
     where = " AND ".join(text for text, _ in asked) or "1"
+    if state in ("dead", "parked"):
+        where += " AND d.state IN ('dead', 'parked')"
     given = [*(value for _, value in asked), limit]
     rows = db.execute(f"{_DELIVERY} WHERE {where} ORDER BY d.id LIMIT ?", given).fetchall()
     return [delivery_row(db, row, with_attempts=with_attempts) for row in rows]

@@ -25,8 +25,8 @@ SELECT m.accepted_at AS at FROM (SELECT message FROM delivery WHERE target = :t 
 ORDER BY due, id LIMIT 1) d JOIN message m ON m.id = d.message UNION ALL
 SELECT m.accepted_at FROM (SELECT message FROM delivery WHERE target = :t AND state = 'due' AND attempts > 0
 ORDER BY id LIMIT 1) d JOIN message m ON m.id = d.message UNION ALL
-SELECT m.accepted_at FROM (SELECT message FROM delivery WHERE state = 'parked' AND target = :t
-ORDER BY id LIMIT 1) d JOIN message m ON m.id = d.message)"""
+SELECT m.accepted_at FROM (SELECT message FROM delivery WHERE state IN ('dead', 'parked') AND state = 'parked'
+AND target = :t ORDER BY id LIMIT 1) d JOIN message m ON m.id = d.message)"""
 
 
 class Hand(Container[int], Sized, Protocol):

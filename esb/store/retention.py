@@ -32,7 +32,8 @@ _FULL = f"""SELECT id, parts FROM message WHERE route = ? AND closed_at IS NOT N
 AND closed_at <= ? ORDER BY closed_at LIMIT ?"""
 _BARE = f"""SELECT id, parts FROM message WHERE route = ? AND closed_at IS NOT NULL AND body IS NULL AND {_KEPT}
 AND closed_at <= ? ORDER BY closed_at LIMIT ?"""
-_DEAD = """SELECT id, parts FROM message WHERE state = ? AND route = ? AND closed_at <= ? ORDER BY id LIMIT ?"""
+_DEAD = """SELECT id, parts FROM message WHERE state IN ('quarantined', 'unmatched', 'dead') AND state = ? AND route = ?
+AND closed_at <= ? ORDER BY id LIMIT ?"""
 _FIRST = f"""SELECT min(closed_at) FROM message WHERE route = ? AND closed_at IS NOT NULL AND body IS NOT NULL
 AND {_KEPT}"""
 _FIRST_BARE = _FIRST.replace("body IS NOT NULL", "body IS NULL")

@@ -27,7 +27,7 @@ CREATE TABLE message (
 ) STRICT;
 CREATE INDEX message_staged ON message (id) WHERE stage <> '';
 CREATE INDEX message_parts ON message (parent, part) WHERE parent IS NOT NULL;
-CREATE INDEX message_held ON message (state, route, id) WHERE state IN ('quarantined', 'unmatched', 'dead');
+CREATE INDEX message_held ON message (state, id, route) WHERE state IN ('quarantined', 'unmatched', 'dead');
 CREATE INDEX message_full ON message (route, closed_at)
     WHERE closed_at IS NOT NULL AND body IS NOT NULL AND state NOT IN ('quarantined', 'unmatched', 'dead');
 CREATE INDEX message_bare ON message (route, closed_at)
@@ -47,7 +47,7 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_due ON delivery (target, due, id) WHERE state = 'due' AND due IS NOT NULL;
 CREATE INDEX delivery_tried ON delivery (target, id) WHERE state = 'due' AND attempts > 0;
 CREATE INDEX delivery_line ON delivery (target, order_key, seq) WHERE line IS NOT NULL;
-CREATE INDEX delivery_held ON delivery (state, target, id) WHERE state IN ('dead', 'parked');
+CREATE INDEX delivery_held ON delivery (state, id, target) WHERE state IN ('dead', 'parked');
 CREATE TABLE attempt (
     delivery INTEGER NOT NULL, n INTEGER NOT NULL, at REAL NOT NULL, node TEXT NOT NULL DEFAULT '', class TEXT NOT NULL,
     code TEXT NOT NULL, place TEXT NOT NULL DEFAULT '', params BLOB, ms REAL NOT NULL DEFAULT 0,
