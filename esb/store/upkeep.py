@@ -94,7 +94,7 @@ class Upkeep:
         gone = Pruned()
         while True:
             chunk: Pruned = await self._submit(lambda work: prune(work, route, before, self._parents))
-            gone = _sum(gone, chunk)
+            gone = Pruned(gone.bodies + chunk.bodies, gone.journeys + chunk.journeys, chunk.more)
             if not chunk.more or asyncio.get_running_loop().time() > until:
                 return gone
 
