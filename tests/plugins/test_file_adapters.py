@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from esb_plugins.file import folders
-from esb_plugins.file.journal import Journal
 
 from esb.bus import Bus, open_bus
 from esb.plugins import load_plugins
@@ -127,21 +126,6 @@ async def test_the_same_content_twice_changes_nothing_with_once_r3(tmp_path: Pat
         account = await bus.store.account()
         made = next(item for item in account.sums if item.book == "messages").entries
         assert len(list((tmp_path / "out").iterdir())) == 1, made
-
-
-def test_a_line_is_written_once_and_half_a_line_is_cut_off(tmp_path: Path) -> None:
-    place, notes = tmp_path / "all.jsonl", tmp_path / ".notes"
-    journal = Journal(place, notes)
-    journal.append("one", b"first\n")
-    journal.append("two", b"second\n")
-    with place.open("r+b") as file:
-        file.truncate(9)
-    again = Journal(place, notes)
-    assert again.has("one")
-    assert not again.has("two")
-    assert place.read_bytes() == b"first\n"
-    again.append("two", b"second\n")
-    assert place.read_bytes() == b"first\nsecond\n"
 
 
 def test_a_move_never_overwrites(tmp_path: Path) -> None:
