@@ -25,6 +25,7 @@ from esb.errors import (
     Unavailable,
     Unroutable,
 )
+from esb.expressions import Optional
 from esb.hookspecs import hook
 from esb.masking import is_secret, one_line, shown
 from esb.message import BadPart, Decoded, Delivery, Headers, Message, Part
@@ -99,6 +100,7 @@ __all__ = [
     "MissingField",
     "NameTemplate",
     "OptionError",
+    "Optional",
     "Outcome",
     "Part",
     "Percent",

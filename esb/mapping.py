@@ -30,8 +30,20 @@ class CompiledMap:
             except ExpressionError as error:
                 raise self._placed(error, shown) from error
             if value is not _LEFT_OUT:
-                _put(made, path, value)
+                self._put(made, path, value, shown)
         return made
+
+    def _put(self, tree: dict[str, Any], path: tuple[str, ...], value: Any, shown: str) -> None:
+        """Sets a nested field. What an earlier field took from the message is copied first: other branches share it."""
+        for key in path[:-1]:
+            inner = tree.get(key, {})
+            if not isinstance(inner, dict):
+                place = f"map.{self.name}.{shown}"
+                raise ExpressionError(f"{place} cannot be set: {key} is no map", code="M282", place=place)
+            inner = dict(inner)
+            tree[key] = inner
+            tree = inner
+        tree[path[-1]] = value
 
     def _placed(self, error: ExpressionError, shown: str) -> ExpressionError:
         kind = MissingField if isinstance(error, MissingField) else ExpressionError
@@ -108,9 +120,3 @@ class _Inner(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         return self._outer[name]
-
-
-def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value

@@ -260,7 +260,7 @@ class Cut:
             self._message = self._message.with_(body=data, raw=data)
         before = self._planner.before_split(self._message)
         self._message = before
-        items = self._split.items(before.body)
+        items = self._split.items(before.body, before.format)
         self._raw_json = True
         return [Part(tree=item, raw=self._json.encode(item), outer=before.body, count=len(items)) for item in items]
 

@@ -16,23 +16,26 @@ class Contract(Protocol):
 
     name: str
 
-    def check(self, message: Message, /) -> Sequence[Problem]: ...
+    def check(self, message: Message, formats: bool, /) -> Sequence[Problem]: ...
 
 
 class CheckOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """`contract` is `NAME@VERSION`: the file `contracts/NAME@VERSION.json` or `.xsd`."""
+    """`contract` is `NAME@VERSION`: the file `contracts/NAME@VERSION.json` or `.xsd`. With `formats` JSON Schema's
+    `format` is a rule too (date, email, uri, ...), not only a remark."""
 
     contract: str
+    formats: bool = False
 
 
 class Check:
     """Raises Invalid with all findings, each with its field path."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, formats: bool = False) -> None:
         self.contract = contract
+        self._formats = formats
 
     def apply(self, message: Message) -> Sequence[Message]:
-        problems = self.contract.check(message)
+        problems = self.contract.check(message, self._formats)
         if problems:
             raise Invalid(_summary(self.contract.name, problems), errors=problems, place=problems[0].place)
         return (message,)
@@ -45,7 +48,7 @@ def _summary(name: str, problems: Sequence[Problem]) -> str:
 
 
 def _open(options: CheckOptions, context: Context) -> AbstractAsyncContextManager[Check]:
-    return nullcontext(Check(context.contract(options.contract)))
+    return nullcontext(Check(context.contract(options.contract), options.formats))
 
 
 @hook

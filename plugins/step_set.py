@@ -9,7 +9,19 @@ from typing import Any
 
 from msgspec import Struct
 
-from esb import Component, Context, Expression, Headers, Message, MessageError, OptionError, Program, TreePath, hook
+from esb import (
+    Component,
+    Context,
+    Expression,
+    Headers,
+    Message,
+    MessageError,
+    Optional,
+    OptionError,
+    Program,
+    TreePath,
+    hook,
+)
 
 
 class SetOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,8 +38,12 @@ class Set:
         self._headers = [(path.keys[0].lower(), program) for path, program in fields if path.root == "header"]
 
     def apply(self, message: Message) -> Sequence[Message]:
-        values = [(path, program.evaluate(message)) for path, program in self._body]
-        named = [(name, header_text(name, program.evaluate(message))) for name, program in self._headers]
+        values = [(path, value) for path, program in self._body for value in given(program.evaluate(message))]
+        named = [
+            (name, header_text(name, value))
+            for name, program in self._headers
+            for value in given(program.evaluate(message))
+        ]
         if values:
             message = _with_values(message, values)
         if named:
@@ -43,6 +59,13 @@ def _with_values(message: Message, values: Sequence[tuple[TreePath, Any]]) -> Me
         body = path.put(body, value)
     media_type = message.codec.media_type if message.codec is not None else message.media_type
     return message.with_(body=body, changed=True, media_type=media_type)
+
+
+def given(value: Any) -> Sequence[Any]:
+    """The value to set: an optional gives its own, and an empty one sets nothing."""
+    if not isinstance(value, Optional):
+        return (value,)
+    return (value.value,) if value.has_value else ()
 
 
 def header_text(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,7 +12,9 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from msgspec import Struct
 
-from esb import Accept, Busy, Component, Context, Incoming, OptionError, StoreError, hook
+from esb import Accept, Busy, Component, Context, Incoming, MessageError, OptionError, StoreError, hook
+
+log = logging.getLogger(__name__)
 
 AGAIN = 1.0
 """Seconds before a refused tick is offered again."""
@@ -77,6 +80,9 @@ class Timer:
         while True:
             try:
                 await accept(message)
+                return
+            except MessageError as error:
+                log.warning("timer %s: its route refused the tick of %s: %s", name, scheduled.isoformat(), error.code)
                 return
             except (Busy, StoreError):
                 await self._context.clock.sleep(AGAIN)

@@ -13,7 +13,7 @@ REMEMBERED = 4000
 
 
 class Entry(Struct, frozen=True):
-    """One line: the file it stands in (by inode, for a reader may move it away), from where to where, and whose it is."""
+    """One line: the file it stands in (by inode: a reader may move it away), from where to where, and whose it is."""
 
     inode: int
     start: int

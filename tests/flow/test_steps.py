@@ -163,3 +163,44 @@ async def test_a_split_carries_from_the_whole_and_counts_its_parts() -> None:
     )
     got = await through(text, '{"id": "7", "lines": [{"s": "a"}, {"s": "b"}]}')
     assert got == [b'{"s":"a","id":"7","i":1}', b'{"s":"b","id":"7","i":2}']
+
+
+async def test_a_map_never_changes_the_body_that_other_branches_share_r20() -> None:
+    more = "[map.m]\norder = 'body.o'\n\"order.extra\" = '1'\n"
+    to = """[
+  { target = "erp", do = [{ map = "m" }, { write = "json" }] },
+  { target = "erp", do = [{ set = { "body.z" = '1' } }, { write = "json" }] },
+]"""
+    text = table('{ read = "json" }', more=more).replace('to = ["erp"]', f"to = {to}")
+    assert await through(text, '{"o": {"a": 1}}') == [b'{"order":{"a":1,"extra":1}}', b'{"o":{"a":1},"z":1}']
+
+
+async def test_a_map_whose_fields_contradict_each_other_is_bad_data_and_no_fault_of_a_plugin() -> None:
+    more = "[map.m]\na = 'body.a'\n\"a.b\" = '2'\n"
+    text = table('{ read = "json" }', '{ map = "m" }', '{ write = "json" }', more=more)
+    state, reason = await fate(text, '{"a": 7}')
+    assert state == "quarantined"
+    assert "map.m.a.b" in reason
+    assert "own code" not in reason
+
+
+async def test_set_with_an_empty_optional_sets_nothing() -> None:
+    text = table('{ read = "json" }', "{ set = { \"body.x\" = 'optional(body.y)' } }", '{ write = "json" }')
+    assert await through(text, '{"a":1}') == [b'{"a":1}']
+    assert json.loads((await through(text, '{"y":2}'))[0]) == {"y": 2, "x": 2}
+
+
+async def test_an_xml_element_that_stands_once_is_split_after_a_change_as_when_it_is_streamed() -> None:
+    changed = '{ set = { "body.O.x" = \'"1"\' } }'
+    for steps in ([], [changed]):
+        text = table('{ read = "xml" }', *steps, '{ split = "body.O.L" }', '{ write = "json" }')
+        assert len(await through(text, "<O><L><q>1</q></L></O>")) == 1
+
+
+async def test_a_format_is_a_rule_where_the_step_says_so() -> None:
+    schema = json.dumps({"properties": {"at": {"type": "string", "format": "date"}}})
+    files = {"contracts/day@1.json": schema}
+    loose = table('{ read = "json" }', '{ check = "day@1" }')
+    strict = table('{ read = "json" }', '{ check = "day@1", formats = true }')
+    assert len(await through(loose, '{"at": "soon"}', files)) == 1
+    assert (await fate(strict, '{"at": "soon"}', files))[0] == "quarantined"

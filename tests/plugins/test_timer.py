@@ -10,6 +10,7 @@ import pytest
 from esb_plugins.timer import Timer, TimerOptions
 
 from esb.clock import VirtualClock
+from esb.errors import Invalid
 from esb.ports import Accepted, Context, Incoming
 
 
@@ -83,3 +84,13 @@ async def test_a_skipped_hour_runs_at_the_next_valid_minute_and_a_doubled_one_on
     following = made.following(at(after))
     assert datetime.fromtimestamp(following, UTC) == datetime.fromisoformat(expected)
     assert made.following(following) > following + 12 * 3600
+
+
+async def test_a_tick_that_its_route_refuses_does_not_stop_the_next_one() -> None:
+    class Refusing(Kept):
+        async def __call__(self, message: Incoming, /) -> Accepted:
+            self.messages.append(message)
+            raise Invalid("not now")
+
+    kept = await ticks(TimerOptions("t"), 60, start=1_750_000_000.0, kept=Refusing(), every=10)
+    assert len(kept.messages) == 6
