@@ -76,31 +76,49 @@ class Intake:
         """On disk when it returns; raises Busy, Closing, a MessageError (refused) or StoreError (unknown)."""
         started = self._door.clock.now()
         try:
-            self._admit()
-            acceptance = await self._prepare(message, started)
-            if self._reply.kind == "stored":
-                stored, reply = await asyncio.shield(self._commit(acceptance)), None
-            else:
-                stored, reply = await self._commit_and_wait(acceptance)
+            return await self._take(message, await self._ready(message, started), started)
         except EsbError as error:
             self._door.counters.refused(self._route, error.code)
             raise
+
+    async def many(self, messages: Sequence[Incoming], /) -> Sequence[Accepted | Exception]:
+        """Several messages: planned side by side, accepted in their order, one commit; outcomes in order."""
+        started = self._door.clock.now()
+        ready = await asyncio.gather(*(self._ready(item, started) for item in messages), return_exceptions=True)
+        taken = await asyncio.gather(
+            *(self._outcome(item, made, started) for item, made in zip(messages, ready, strict=True)),
+            return_exceptions=True,
+        )
+        return [self._counted(result) for result in taken]
+
+    async def _outcome(self, message: Incoming, ready: Acceptance | BaseException, started: float) -> Accepted:
+        if isinstance(ready, BaseException):
+            raise ready
+        return await self._take(message, ready, started)
+
+    def _counted(self, result: Accepted | BaseException) -> Accepted | Exception:
+        if isinstance(result, EsbError):
+            self._door.counters.refused(self._route, result.code)
+        if isinstance(result, BaseException) and not isinstance(result, Exception):
+            raise result
+        return result
+
+    async def _ready(self, message: Incoming, started: float) -> Acceptance:
+        self._admit()
+        return await self._prepare(message, started)
+
+    async def _take(self, message: Incoming, acceptance: Acceptance, started: float) -> Accepted:
+        """From what is planned to what is on disk."""
+        if self._reply.kind == "stored":
+            stored, reply = await asyncio.shield(self._commit(acceptance)), None
+        else:
+            stored, reply = await self._commit_and_wait(acceptance)
         if stored.duplicate:
             self._door.counters.duplicate(self._route)
         else:
             self._door.counters.accepted(self._route, self._door.clock.now() - started)
         planned = None if message.claim is None else partial(self._door.planned, stored.uid)
         return Accepted(id=stored.uid, duplicate=stored.duplicate, reply=reply, planned=planned)
-
-    async def many(self, messages: Sequence[Incoming], /) -> Sequence[Accepted | Exception]:
-        """Several messages in one commit; outcomes in order."""
-        results = await asyncio.gather(*(self(message) for message in messages), return_exceptions=True)
-        return [self._outcome(result) for result in results]
-
-    def _outcome(self, result: Accepted | BaseException) -> Accepted | Exception:
-        if isinstance(result, BaseException) and not isinstance(result, Exception):
-            raise result
-        return result
 
     def _admit(self) -> None:
         if not self._door.open():

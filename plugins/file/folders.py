@@ -18,7 +18,10 @@ from msgspec import Struct
 
 UNTAKEN = (".bad.csv", ".part", ".tmp", ".reason.txt")
 """Endings that a file source never takes."""
+LONGEST = 255
+"""Bytes of a file's name at most, on the file systems there are."""
 _CLAIMED = re.compile(r"([0-9a-f]{32})\.(.+)", re.DOTALL)
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Seen(Struct, frozen=True):
@@ -48,15 +51,26 @@ def look(folder: Path, match: str) -> list[Seen]:
     return sorted(found, key=lambda seen: os.fsencode(seen.name))
 
 
-def claim(folder: Path, work: Path, name: str) -> Path | None:
-    """The file under a random id in the work folder; None when somebody else was quicker."""
-    work.mkdir(exist_ok=True)
-    short = os.fsdecode(os.fsencode(name)[-200:])
-    claimed = work / f"{uuid4().hex}.{short}"
+def claim(folder: Path, work: Path, seen: Seen) -> Path | None:
+    """The file under a random id in the work folder; None when it is gone, taken by somebody else, or no longer what
+    was seen. A name too long for an id before it gets a folder of that id: it keeps every byte."""
     try:
-        (folder / name).rename(claimed)
+        state = (folder / seen.name).stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
+    if (state.st_size, state.st_mtime_ns, state.st_ino) != (seen.size, seen.mtime, seen.inode):
+        return None
+    work.mkdir(exist_ok=True)
+    name = uuid4().hex
+    claimed = work / f"{name}.{seen.name}"
+    if len(os.fsencode(claimed.name)) > LONGEST:
+        (work / name).mkdir()
+        claimed = work / name / seen.name
+    try:
+        (folder / seen.name).rename(claimed)
+    except FileNotFoundError:
+        return None
+    sync(claimed.parent)
     sync(work)
     return claimed
 
@@ -65,14 +79,36 @@ def claimed(work: Path) -> list[Path]:
     """What an earlier run claimed and did not finish."""
     if not work.is_dir():
         return []
-    return sorted(path for path in work.iterdir() if _CLAIMED.fullmatch(path.name) and not path.is_symlink())
+    found: list[Path] = []
+    for path in work.iterdir():
+        if _ID.fullmatch(path.name) and path.is_dir():
+            found += _alone(path)
+        elif _CLAIMED.fullmatch(path.name) and not path.is_symlink():
+            found.append(path)
+    return sorted(found, key=lambda path: os.fsencode(claim_of(path)[1]))
+
+
+def _alone(folder: Path) -> list[Path]:
+    """The one file of a long name's folder; an empty one is what a crash left."""
+    inside = list(folder.iterdir())
+    if not inside:
+        folder.rmdir()
+    return inside
 
 
 def claim_of(path: Path) -> tuple[str, str]:
     """The claim's id and the file's own name."""
+    if _ID.fullmatch(path.parent.name):
+        return path.parent.name, path.name
     found = _CLAIMED.fullmatch(path.name)
     assert found is not None
     return found[1], found[2]
+
+
+def finish(path: Path) -> None:
+    """After a claimed file went: a long name's folder goes too."""
+    if _ID.fullmatch(path.parent.name):
+        path.parent.rmdir()
 
 
 def digest(path: Path) -> str:
@@ -83,11 +119,17 @@ def digest(path: Path) -> str:
 
 
 def numbered(name: str) -> Iterator[str]:
-    """The name, then the same with a number before its endings."""
+    """The name, then the same with a number before its endings, shortened where it would be too long."""
     yield name
     stem, dot, ending = name.partition(".")
     for number in count(2):
-        yield f"{stem}-{number}{dot}{ending}"
+        yield fitting(stem, f"-{number}{dot}{ending}")
+
+
+def fitting(stem: str, ending: str) -> str:
+    """A name of at most 255 bytes: the stem gives way."""
+    room = LONGEST - len(os.fsencode(ending))
+    return os.fsdecode(os.fsencode(stem)[:room]) + ending if room > 0 else os.fsdecode(os.fsencode(ending)[-LONGEST:])
 
 
 def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Path:

@@ -59,14 +59,27 @@ class FileTarget:
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._folder / name
         # A crash between the rename and our commit repeats the delivery: its own file is there already.
-        repeated = self._options.exists == "error" or delivery.maybe_sent or delivery.attempt > 1
-        if repeated and place.is_file() and not place.is_symlink() and place.read_bytes() == body:
-            return Receipt(note=name)
+        if self._options.exists == "error" or delivery.maybe_sent:
+            written = self._written(name, body)
+            if written is not None:
+                return Receipt(note=written)
         if self._options.exists == "replace":
             folders.write_over(place, body)
             return Receipt(note=name)
         number = self._options.exists == "number"
         return Receipt(note=folders.write_new(self._folder, name, body, number=number).name)
+
+    def _written(self, name: str, body: bytes) -> str | None:
+        """The name, numbered or not, under which these bytes are there already."""
+        for taken in folders.numbered(name):
+            place = self._folder / taken
+            if not place.is_file() or place.is_symlink():
+                return None
+            if place.read_bytes() == body:
+                return taken
+            if self._options.exists != "number":
+                return None
+        return None
 
     def _append(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
         """A line, written once: the journal names it before it is written, so that after a crash what is half there is

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from esb_plugins.file import folders
+import pytest
+from esb_plugins.file import folders, rejects
+from esb_plugins.file.source import FileOptions, check_options
 
 from esb.bus import Bus, open_bus
+from esb.errors import OptionError
 from esb.plugins import load_plugins
 from esb.table.load import load
 
@@ -126,6 +130,123 @@ async def test_the_same_content_twice_changes_nothing_with_once_r3(tmp_path: Pat
         account = await bus.store.account()
         made = next(item for item in account.sums if item.book == "messages").entries
         assert len(list((tmp_path / "out").iterdir())) == 1, made
+
+
+async def test_one_file_that_cannot_be_read_stops_no_other_and_is_taken_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, refusing = folders.digest, True
+
+    def refused(path: Path) -> str:
+        if refusing and path.name.endswith("a.csv"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return digest(path)
+
+    monkeypatch.setattr(folders, "digest", refused)
+    async with running(tmp_path) as bus:
+        (tmp_path / "drop" / "a.csv").write_text("id,n\n1,x\n")
+        healths = bus.services.healths
+        await until(lambda: "route.files" in healths and healths["route.files"].state == "degraded")
+        assert "a.csv waits in work: Permission denied" in healths["route.files"].reason
+        (tmp_path / "drop" / "b.csv").write_text("id,n\n1,x\n")
+        await until((tmp_path / "drop" / "done" / "b.csv").exists)
+        refusing = False
+        await until((tmp_path / "drop" / "done" / "a.csv").exists)
+        await until(lambda: healths["route.files"].state == "up")
+
+
+@pytest.mark.parametrize("done", ["drop/done", "done", "drop/{today}/done"])
+async def test_a_recursive_source_takes_what_lies_below_and_never_its_own_output(tmp_path: Path, done: str) -> None:
+    text = TABLE.replace('done = "drop/done", bad = "drop/bad"', f'recursive = true, done = "{done}", bad = "bad"')
+    (tmp_path / "drop" / "branch").mkdir(parents=True)
+    (tmp_path / "drop" / "branch" / "b.csv").write_text("id,n\n1,x\n")
+    (tmp_path / "drop" / "a.csv").write_text("id,n\n1,x\nbad\n")
+    async with running(tmp_path, text) as bus:
+        await until(lambda: not [*(tmp_path / "drop").glob("*.csv"), *(tmp_path / "drop" / "branch").glob("*.csv")])
+        await until(lambda: len(list((tmp_path / "out").glob("*"))) >= 2)
+        await asyncio.sleep(0.3)
+        assert len(list((tmp_path / "out").glob("*"))) == 2
+        assert (await bus.store.account()).balanced
+
+
+async def test_files_are_accepted_in_the_order_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    for number in range(40):
+        data = "id,n\n" + "1,x\n" * (40_000 if number % 8 == 0 else 1)
+        (tmp_path / "drop" / f"{number:03}.csv").write_text(data)
+    text = TABLE.replace('{ split = "rows" }, { keep = \'body.n != "skip"\', reason = "skipped" }, ', "")
+    async with running(tmp_path, text.replace("do = [", 'keys = { file = "{source.name}" }\ndo = [')) as bus:
+        await until(lambda: len(list((tmp_path / "drop" / "done").glob("*.csv"))) == 40)
+        rows = await bus.store.messages(limit=100)
+        assert [row.keys["file"] for row in reversed(rows)] == [f"{number:03}.csv" for number in range(40)]
+
+
+async def test_a_busy_folder_is_looked_at_once_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, look = 0, folders.look
+
+    def counted(folder: Path, match: str) -> list[folders.Seen]:
+        nonlocal looks
+        looks += 1
+        return look(folder, match)
+
+    (tmp_path / "drop").mkdir()
+    for number in range(640):
+        (tmp_path / "drop" / f"{number:04}.csv").write_text("id,n\n")
+    monkeypatch.setattr(folders, "look", counted)
+    text = TABLE.replace('every = "20ms"', 'every = "500ms"').replace('"50ms"', '"0s"')
+    async with running(tmp_path, text):
+        await until(lambda: len(list((tmp_path / "drop" / "done").glob("*.csv"))) == 640)
+    assert looks < 10
+
+
+async def test_a_name_of_255_bytes_keeps_every_byte(tmp_path: Path) -> None:
+    name = "x" * 251 + ".csv"
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / name).write_text("id,n\n")
+    async with running(tmp_path, TABLE.replace("{source.name}.out", "{message.id}")):
+        await until((tmp_path / "drop" / "done" / name).exists)
+        await until(lambda: not list((tmp_path / "drop" / "work").iterdir()))
+
+
+async def test_a_long_name_claimed_before_a_crash_is_finished_too_r2(tmp_path: Path) -> None:
+    name = "y" * 251 + ".csv"
+    work = tmp_path / "drop" / "work" / ("1" * 32)
+    work.mkdir(parents=True)
+    (work / name).write_text("id,n\n")
+    (tmp_path / "drop" / "work" / ("2" * 32)).mkdir()
+    async with running(tmp_path):
+        await until((tmp_path / "drop" / "done" / name).exists)
+        await until(lambda: not list((tmp_path / "drop" / "work").iterdir()))
+
+
+def test_a_file_that_changed_since_it_was_looked_at_is_not_claimed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1")
+    (seen,) = folders.look(tmp_path, "*")
+    (tmp_path / "a.csv").write_text("12")
+    assert folders.claim(tmp_path, tmp_path / "work", seen) is None
+    assert (tmp_path / "a.csv").exists()
+
+
+def test_rejected_rows_come_back_byte_for_byte_in_their_own_encoding() -> None:
+    row = "id;name\n2;Müller\n".encode("cp1252")
+    assert rejects.bad_rows([(3, row, "why: ü")]) == "id;name;line;reason\n2;Müller;3;why: \\xfc\n".encode("cp1252")
+    wide = "id;name\n2;Müller\n".encode("utf-16")
+    assert rejects.bad_rows([(3, wide, "why")]).decode("utf-16") == "id;name;line;reason\n2;Müller;3;why\n"
+
+
+def test_a_rejected_row_is_not_parsed_again() -> None:
+    huge = b"id,name\n2," + b"x" * 200_000 + b"\n"
+    broken = b'id,name\n3,"line\nbreak" and, more\n'
+    got = rejects.bad_rows([(3, huge, "why"), (4, broken, 'it said "no", twice')])
+    assert got.startswith(b"id,name,line,reason\n2,xxx")
+    assert got.endswith(b'3,"line\nbreak" and, more,4,"it said ""no"", twice"\n')
+
+
+@pytest.mark.parametrize("done", ["drop", ".", "../out", "{header.x}"])
+def test_a_shelf_that_is_the_watched_folder_or_outside_is_refused(done: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        check_options(FileOptions(folder="drop", done=done))
+    assert refused.value.code == "E120" or refused.value.problems[0].code == "E240"
 
 
 def test_a_move_never_overwrites(tmp_path: Path) -> None:
