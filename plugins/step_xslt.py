@@ -51,12 +51,12 @@ class Xslt:
         try:
             document: Any = etree.fromstring(data, etree.XMLParser(**PARSER))
             if document.getroottree().docinfo.doctype:
-                raise DecodeError("a DOCTYPE is refused", code="M226")
+                raise DecodeError("a DOCTYPE is refused", code="M288")
             made = bytes(self._transform(document, **params))
         except etree.XMLSyntaxError as error:
-            raise DecodeError(f"no XML: {error.msg}", code="M226", line=error.lineno) from error
+            raise DecodeError(f"no XML: {error.msg}", code="M288", line=error.lineno) from error
         except etree.XSLTError as error:
-            raise MessageError(f"xslt: {error}", code="M281", place="xslt") from error
+            raise MessageError(f"xslt: {error}", code="M287", place="xslt") from error
         after = message.with_body(made)
         return (after.with_(media_type="application/xml", format="", codec=None, memory=None),)
 
@@ -64,7 +64,7 @@ class Xslt:
         if not message.changed:
             return message.raw
         if message.format != "xml" or message.codec is None:
-            raise MessageError("xslt: the body is no XML; write it as xml before", code="M281", place="xslt")
+            raise MessageError("xslt: the body is no XML; write it as xml before", code="M288", place="xslt")
         written: bytes = message.codec.encode(message.body, message.memory)
         return written
 
@@ -82,7 +82,7 @@ def _open(options: XsltOptions, context: Context) -> AbstractAsyncContextManager
         deny_all = etree.XSLTAccessControl.DENY_ALL  # type: ignore[attr-defined]  # the stubs lack it
         transform = etree.XSLT(sheet, access_control=deny_all)
     except (etree.XMLSyntaxError, etree.XSLTParseError) as error:
-        raise OptionError("stylesheet", f"no stylesheet: {error}", "XSLT 1.0 in XML", code="E232") from error
+        raise OptionError("stylesheet", f"no stylesheet: {error}", "XSLT 1.0 in XML", code="E234") from error
     return nullcontext(Xslt(transform, {name: context.expression(text) for name, text in options.params.items()}))
 
 

@@ -145,7 +145,7 @@ async def test_a_stylesheet_includes_nothing_from_outside(tmp_path: Path) -> Non
     sheet += f'<xsl:include href="{outside}"/></xsl:stylesheet>'
     with pytest.raises(ConfigError) as refused:
         await through(table('{ xslt = "maps/o.xsl" }'), '<Order id="7"/>', {"maps/o.xsl": sheet})
-    assert refused.value.problems[0].code == "E232"
+    assert refused.value.problems[0].code == "E234"
     assert refused.value.problems[0].line == 11
 
 
@@ -204,3 +204,14 @@ async def test_a_format_is_a_rule_where_the_step_says_so() -> None:
     strict = table('{ read = "json" }', '{ check = "day@1", formats = true }')
     assert len(await through(loose, '{"at": "soon"}', files)) == 1
     assert (await fate(strict, '{"at": "soon"}', files))[0] == "quarantined"
+
+
+async def test_a_stylesheet_that_gives_up_and_a_body_that_is_no_xml_have_codes_of_their_own() -> None:
+    stop = XSL.replace("<Out", '<xsl:message terminate="yes">no lines</xsl:message><Out')
+    async with running(table('{ xslt = "maps/o.xsl" }'), files={"maps/o.xsl": stop}) as bus:
+        for body, code in (('<Order id="7"/>', "M287"), ("no xml", "M288"), ("<!DOCTYPE a><Order/>", "M288")):
+            accepted = await bus.send("r", body)
+            journey = await bus.bus.store.journey(accepted.id)
+            assert journey is not None
+            assert journey.message.state == "quarantined"
+            assert code.encode() in journey.trace, body
