@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from esb.errors import ConfigError, OptionError, Problem
 from esb.expressions import Environment, Program, TemplateProgram
+from esb.plugins import is_foreign
 from esb.routing import Router
 from esb.table.model import CaseSpec, ComponentSpec, OutcomeSpec, RouteSpec, StepSpec, Table, TargetSpec, ToSpec
 from esb.units import QUOTES, Template
@@ -18,7 +19,8 @@ StepKind = Literal["read", "check", "pure", "split", "remote"]
 
 
 class ReadyStep(Struct, frozen=True, kw_only=True):
-    """One step, opened. `foreign` ones come from a stranger and get a copy of the tree."""
+    """One step, opened. `foreign` ones come from a stranger and get a copy of the tree; with a `blocking` one the whole
+    route is planned in threads."""
 
     name: str
     kind: StepKind
@@ -26,6 +28,7 @@ class ReadyStep(Struct, frozen=True, kw_only=True):
     condition: Program | None = None
     bad: OutcomeSpec | None = None
     foreign: bool = False
+    blocking: bool = False
 
 
 class Placeholder(Struct, frozen=True):
@@ -63,7 +66,7 @@ class ReadyCase(Struct, frozen=True, kw_only=True):
 class Blueprint(Struct, frozen=True, kw_only=True):
     """One route, ready. `once_at` counts the leading read and check steps; `split_at` is the index of the split (None
     without one) and `streaming` tells that the read before it need not hold the whole body; `opaque` that planning
-    never looks at the body."""
+    never looks at the body; `blocking` that one of its steps is."""
 
     spec: RouteSpec
     steps: tuple[ReadyStep, ...]
@@ -76,6 +79,7 @@ class Blueprint(Struct, frozen=True, kw_only=True):
     split_at: int | None
     streaming: bool
     opaque: bool
+    blocking: bool
     table_hash: str
     targets: frozenset[str]
     namespaces: Mapping[str, str] = {}
@@ -110,7 +114,7 @@ class Draft:
         reads_body = _mentions_body([spec.once or "", *spec.keys.values()])
         streaming = split_at is not None and _streams(steps, split_at) and not reads_body
         asks_body = reads_body or _mentions_body([case.when or "" for case in spec.cases])
-        named = {to.target.name for to in (*always, *(to for case in cases for to in case.to)) if to.target is not None}
+        named = {to.target.name for to in _items(cases, always) if to.target is not None}
         return Blueprint(
             spec=spec,
             steps=steps,
@@ -123,6 +127,7 @@ class Draft:
             split_at=split_at,
             streaming=streaming,
             opaque=streaming or not (steps or asks_body or _has_steps(cases, always)),
+            blocking=any(step.blocking for step in _all_steps(steps, cases, always)),
             table_hash=self._table.hash,
             namespaces=self._table.namespaces,
             targets=frozenset(named),
@@ -163,7 +168,8 @@ class Draft:
             step=step,
             condition=None if spec.condition is None else self._environment.compile(spec.condition),
             bad=spec.bad,
-            foreign=not type(step).__module__.startswith("esb_plugins"),
+            foreign=is_foreign(step),
+            blocking=spec.component.blocking,
         )
 
     def _located(self, spec: ComponentSpec, error: OptionError) -> Problem:
@@ -193,13 +199,30 @@ def _streams(steps: Sequence[ReadyStep], split_at: int) -> bool:
     return len(before) == 1 and before[0].kind == "read" and before[0].condition is None
 
 
+def _items(cases: Sequence[ReadyCase], always: Sequence[ReadyTo]) -> list[ReadyTo]:
+    return [*always, *(to for case in cases for to in case.to)]
+
+
+def _all_steps(
+    steps: Sequence[ReadyStep], cases: Sequence[ReadyCase], always: Sequence[ReadyTo]
+) -> Iterator[ReadyStep]:
+    """Every step that a message of the route may meet."""
+    yield from steps
+    for case in cases:
+        yield from case.steps
+    for to in _items(cases, always):
+        yield from to.steps
+        if to.target is not None:
+            yield from to.target.steps
+
+
 def _has_steps(cases: Sequence[ReadyCase], always: Sequence[ReadyTo]) -> bool:
-    items = [*always, *(to for case in cases for to in case.to)]
+    items = _items(cases, always)
     targets = [to.target for to in items if to.target is not None]
     return (
-        any(case.steps for case in cases)
-        or any(to.steps or to.route for to in items)
-        or any(target.steps or target.placeholders or target.order_by for target in targets)
+        any(_all_steps((), cases, always))
+        or any(to.route for to in items)
+        or any(target.placeholders or target.order_by for target in targets)
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from esb import dispatch, intake
+from esb import dispatch, intake, threads
 from esb.auth import open_auth
 from esb.blueprint import Draft
 from esb.clock import Clock, SystemClock
@@ -26,7 +26,7 @@ from esb.dispatch import Lane, Pause, Post
 from esb.errors import ConfigError, EsbError, Problem, describe
 from esb.intake import Door, Intake
 from esb.pipeline import Planner
-from esb.plugins import Registry
+from esb.plugins import Registry, is_foreign
 from esb.ports import Accepted, Incoming, Source
 from esb.relay import Relay, Window
 from esb.replies import Waiters
@@ -44,12 +44,17 @@ log = logging.getLogger(__name__)
 UPKEEP = 5.0
 """Seconds between two rounds of pruning and of writing down the time."""
 
+OPENING = 30.0
+"""Seconds that a source may take to open."""
+
 FIRST_AGAIN, LAST_AGAIN = 1.0, 60.0
 """Seconds before a source that failed is opened again: the first wait, and the longest."""
 
 
 class Counters(intake.Counters, dispatch.Counters, Protocol):
     """What the bus counts beside the books."""
+
+    def stalled(self, name: str, seconds: float, /) -> None: ...
 
 
 class Silence:
@@ -66,6 +71,8 @@ class Silence:
     def failed(self, route: str, target: str, kind: str, /) -> None: ...
 
     def ended(self, route: str, target: str, state: str, /) -> None: ...
+
+    def stalled(self, name: str, seconds: float, /) -> None: ...
 
 
 class SourceState(msgspec.Struct):
@@ -126,6 +133,7 @@ class Bus:
                 json=self.services.codec("json", {}),
                 offer=self.relay.offer,
                 wanted=self._staged,
+                watchdog=self.watchdog,
             )
         )
 
@@ -164,12 +172,13 @@ class Bus:
             offer=lambda rows: self.relay.offer(rows),
             mask=Mask(self.table.bus.hide, self.services.secrets).text,
             health=self.services.health,
+            watchdog=self.watchdog,
         )
         context = self.services.context(spec, f"target.{spec.name}")
         return Lane(
             spec,
             self.table.retry[spec.retry],
-            partial(spec.component.open, spec.options, context),
+            partial(threads.opened, spec.component, spec.options, context),
             dispatch.programs(spec, self.services.environment.compile_template),
             Window(spec.name, self.store, self.clock),
             post,
@@ -280,12 +289,16 @@ class Bus:
 
     async def _run_source(self, state: SourceState) -> None:
         context = self.services.context(state.spec, state.name)
-        async with state.spec.component.open(state.spec.options, context) as source:
+        async with AsyncExitStack() as stack:
+            opening = threads.opened(state.spec.component, state.spec.options, context)
+            try:
+                async with asyncio.timeout(OPENING):
+                    source: Source = await stack.enter_async_context(opening)
+            except TimeoutError as error:
+                raise EsbError(f"the source was not open within {OPENING:g} s") from error
             self.services.health(state.name, "up", "")
-            await self._serve(source, state)
-
-    async def _serve(self, source: Source, state: SourceState) -> None:
-        await source.run(Intake(self.planners[state.route.name], state.spec.reply, self._door()))
+            running = source.run(Intake(self.planners[state.route.name], state.spec.reply, self._door()))
+            await (self.watchdog.driven(running) if is_foreign(source) else running)
 
     def _door(self) -> Door:
         return Door(
@@ -295,7 +308,7 @@ class Bus:
             waiters=self.waiters,
             counters=self.counters,
             planned=self._planned,
-            guard=self.watchdog.guard,
+            watchdog=self.watchdog,
             open=lambda: self.accepting,
         )
 
@@ -310,6 +323,7 @@ class Bus:
         return await self.splitter.planned(uid)
 
     def _stalled(self, name: str, seconds: float) -> None:
+        self.counters.stalled(name, seconds)
         log.warning("%s held the loop for %.0f ms", name, seconds * 1000)
 
     async def _upkeep(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from esb.clock import Clock
 from esb.errors import DeliveryError, MaybeSent, StoreError, Unavailable, describe
 from esb.expressions import TemplateProgram
 from esb.message import Delivery
+from esb.plugins import is_foreign
 from esb.ports import Receipt, Reply, Target
 from esb.relay import Window
 from esb.replies import Waiters, answers, delivered, failed, pack
@@ -23,6 +24,7 @@ from esb.store import Store
 from esb.store.records import AttemptRecord, Settled, Settlement, StoredDelivery
 from esb.table.model import ReplySpec, TargetSpec
 from esb.units import QUOTES
+from esb.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Post(Struct, frozen=True, kw_only=True):
     offer: Callable[[Any], None]
     mask: Callable[[str], str]
     health: Callable[[str, str, str], None]
+    watchdog: Watchdog
 
 
 class Pause(Struct, frozen=True):
@@ -97,6 +100,7 @@ class Lane:
         self._templates = {path: item for path, item in programs.items() if item[0].constant is None}
         self._post = post
         self._target: Target | None = None
+        self._foreign = False
         self._resumed = asyncio.Event()
         self._bucket = Bucket(spec, post.clock)
         self._auth_failed: set[str] = set()
@@ -122,8 +126,13 @@ class Lane:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
-        async with self._open() as target:
-            self._target = target
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(float(self.spec.timeout)):
+                    self._target = await stack.enter_async_context(self._open())
+            except TimeoutError as error:
+                raise Unavailable(f"not open within {self.spec.timeout}") from error
+            self._foreign = is_foreign(self._target)
             self._post.health(f"target.{self.name}", "up", "")
             yield
 
@@ -242,7 +251,8 @@ class Lane:
         timeout = asyncio.timeout(float(self.spec.timeout))
         try:
             async with timeout:
-                return await self._target.deliver(delivery)
+                delivering = self._target.deliver(delivery)
+                return await (self._post.watchdog.driven(delivering) if self._foreign else delivering)
         except TimeoutError as error:
             if timeout.expired():
                 raise MaybeSent(f"no answer within {self.spec.timeout}", code="D451") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -12,15 +13,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from esb.clock import Clock
-from esb.errors import Closing, EsbError
+from esb.errors import Closing, EsbError, Invalid
 from esb.ids import claimed_uid, new_uid
 from esb.message import Headers, Message
 from esb.pipeline import Plan, Planner
 from esb.ports import Accepted, Incoming, Outcome, Reply
 from esb.replies import Waiters, settled, unpack
 from esb.store import Store
+from esb.store.inflight import POISON
 from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
 from esb.table.model import ReplySpec
+from esb.watchdog import Watchdog
 
 INLINE = 65_536
 """Bodies up to this many bytes live in the row (R7)."""
@@ -48,8 +51,8 @@ class Relay(Protocol):
 
 
 class Door(Struct, frozen=True, kw_only=True):
-    """What every intake of one bus shares. `planned` waits until a message is planned wholly; `guard` runs a plan
-    under the step timeout (R18); `open` is false once the bus stops."""
+    """What every intake of one bus shares. `planned` waits until a message is planned wholly; plans are made under the
+    `watchdog`'s eyes (R18); `open` is false once the bus stops."""
 
     store: Store
     relay: Relay
@@ -57,7 +60,7 @@ class Door(Struct, frozen=True, kw_only=True):
     waiters: Waiters
     counters: Counters
     planned: Callable[[str], Awaitable[Outcome]]
-    guard: Callable[..., Plan]
+    watchdog: Watchdog
     open: Callable[[], bool]
 
 
@@ -132,7 +135,8 @@ class Intake:
         body, data = await self._body(incoming)
         message = self._message(incoming, data, now)
         payload = body.sha256 or hashlib.sha256(data).digest()
-        plan = await self._plan(message, body, incoming.once)
+        with self._under_way(incoming.claim, payload):
+            plan = await self._plan(message, body, incoming.once)
         new = await self._keep_large(plan.message)
         return Acceptance(
             message=new,
@@ -143,6 +147,19 @@ class Intake:
             source=self._name,
             checkpoint=None if incoming.checkpoint is None else (self._name, incoming.checkpoint),
         )
+
+    @contextmanager
+    def _under_way(self, claim: str | None, payload: bytes) -> Iterator[None]:
+        """Remembered over the process's death; what it died of again and again is refused for good (R15)."""
+        kind, key = ("claim", claim) if claim is not None else ("body", payload)
+        deaths = self._door.store.crashed(kind, key)
+        if deaths >= POISON:
+            raise Invalid(f"poison: the process died {deaths} times while this was being planned", code="M295")
+        slot = self._door.store.inflight.enter(kind, key)
+        try:
+            yield
+        finally:
+            self._door.store.inflight.leave(slot)
 
     async def _body(self, incoming: Incoming) -> tuple[NewBody, bytes]:
         """The body as it is kept, and its bytes where planning looks at them."""
@@ -183,9 +200,10 @@ class Intake:
         )
 
     async def _plan(self, message: Message, body: NewBody, once: str | None) -> Plan:
-        if body.size > OFF_LOOP and not self._planner.blueprint.opaque:
-            return await asyncio.to_thread(self._planner.plan, message, body, once=once)
-        return self._door.guard(self._planner.plan, message, body, once=once)
+        blueprint, watchdog = self._planner.blueprint, self._door.watchdog
+        if blueprint.blocking or (body.size > OFF_LOOP and not blueprint.opaque):
+            return await watchdog.threaded(body.size, self._planner.plan, message, body, once=once)
+        return watchdog.guard(self._planner.plan, message, body, once=once)
 
     async def _keep_large(self, message: NewMessage) -> NewMessage:
         """Planned bodies that are large become files before the rows that name them."""

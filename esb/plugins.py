@@ -57,6 +57,11 @@ class Registry(Struct, frozen=True, kw_only=True):
         return sorted(name for found, name in self.components if found == kind)
 
 
+def is_foreign(made: object) -> bool:
+    """Whether a step, source or target comes from a plugin that is not shipped: such a one is not trusted."""
+    return not type(made).__module__.startswith("esb_plugins")
+
+
 def load_plugins(folder: Path | None = None, *, extra: Iterable[object] = ()) -> Registry:
     """Finds, checks and asks every plugin once.
 

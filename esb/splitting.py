@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,9 @@ from esb.message import BadPart, Headers, Message, Part
 from esb.pipeline import Planner, Trace
 from esb.ports import Codec, Outcome
 from esb.store import Store
+from esb.store.inflight import POISON
 from esb.store.records import NewBody, NewMessage, OpenMessage, Progress, StoredDelivery
+from esb.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class Desk(Struct, frozen=True, kw_only=True):
     json: Codec
     offer: Callable[[Sequence[StoredDelivery]], None]
     wanted: asyncio.Event
+    watchdog: Watchdog
 
 
 class Splitter:
@@ -109,13 +113,27 @@ class Splitter:
         if planner is None:
             reason = f"no-table: route {row.route} of table {row.table_hash[:12]} can no longer be built"
             await self._commit(Progress(message=row, state="unmatched", reason=reason))
+        elif (deaths := self._desk.store.crashed("claim", _place(row, row.parts_done))) >= POISON:
+            reason = f"poison: the process died {deaths} times while this was being planned"
+            await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=row.parts_done))
         elif row.stage == "release":
-            await self._again(planner, row)
+            with self._under_way(row, 0):
+                await self._again(planner, row)
         else:
             await self._split(planner, row)
         for future in self._waiting.pop(row.uid, ()):
             if not future.done():
                 future.set_result(None)
+
+    @contextmanager
+    def _under_way(self, row: OpenMessage, done: int) -> Iterator[None]:
+        """Remembered over the process's death, with how far it had come: what gets on is no poison (R15)."""
+        ring = self._desk.store.inflight
+        slot = ring.enter("claim", _place(row, done))
+        try:
+            yield
+        finally:
+            ring.leave(slot)
 
     async def planned(self, uid: str) -> Outcome:
         """Waits until the message is planned wholly; then how it ended and which of its parts were rejected."""
@@ -137,17 +155,8 @@ class Splitter:
         """A released message is planned from its bytes with the table of today."""
         data = await self._bytes(row)
         body = NewBody(data=data, size=row.size, media=row.media)
-        message = _message(row, data)
-        if row.made == "part":
-            trace = _trace(row.trace) if row.trace else Trace()
-            message, bad = self._decoded(planner, message, trace)
-            new = (
-                planner.bad_part(message, body, row.parent or "", trace, row.last, bad)
-                if bad
-                else (planner.part(message, body, row.parent or "", trace, row.last))
-            )
-        else:
-            new = (await asyncio.to_thread(planner.plan, message, body, may_refuse=False)).message
+        plan = self._part_again if row.made == "part" else self._whole_again
+        new = await self._desk.watchdog.threaded(row.size, plan, planner, row, _message(row, data), body)
         made = new.made_messages
         progress = Progress(
             message=row, made=made, deliveries=new.deliveries, stage=new.stage, state=new.state, reason=new.reason,
@@ -156,6 +165,16 @@ class Splitter:
         await self._commit(progress)
         if new.stage:
             self._desk.wanted.set()
+
+    def _whole_again(self, planner: Planner, row: OpenMessage, message: Message, body: NewBody) -> NewMessage:
+        return planner.plan(message, body, may_refuse=False).message
+
+    def _part_again(self, planner: Planner, row: OpenMessage, message: Message, body: NewBody) -> NewMessage:
+        trace = _trace(row.trace) if row.trace else Trace()
+        message, bad = self._decoded(planner, message, trace)
+        if bad is not None:
+            return planner.bad_part(message, body, row.parent or "", trace, row.last, bad)
+        return planner.part(message, body, row.parent or "", trace, row.last)
 
     def _decoded(self, planner: Planner, message: Message, trace: Trace) -> tuple[Message, Exception | None]:
         """A kept part as the steps after the split see it."""
@@ -176,14 +195,16 @@ class Splitter:
 
     async def _split(self, planner: Planner, row: OpenMessage) -> None:
         """Parts in chunks, each one commit with the parent's place; goes on where an earlier run stopped."""
-        cut = Cut(planner, row, self._desk.json)
+        cut = Cut(planner, row, self._desk.json, self._desk.watchdog)
         done = row.parts_done
-        walk = await asyncio.to_thread(cut.start, done)
+        with self._under_way(row, done):
+            walk = await asyncio.to_thread(cut.start, done)
         if isinstance(walk, MessageError):
             await self._end(row, done, walk)
             return
         while True:
-            made, error, finished = await asyncio.to_thread(cut.chunk)
+            with self._under_way(row, done):
+                made, error, finished = await asyncio.to_thread(cut.chunk)
             done += len(made)
             if error is not None:
                 await self._commit(Progress(message=row, made=made, stage=row.stage, next_index=done))
@@ -214,12 +235,13 @@ class Splitter:
 
 
 class Cut:
-    """One body being cut into planned parts; runs in a thread, a chunk at a time."""
+    """One body being cut into planned parts; runs in a thread, a chunk at a time, under the watchdog's eyes."""
 
-    def __init__(self, planner: Planner, row: OpenMessage, json: Codec) -> None:
+    def __init__(self, planner: Planner, row: OpenMessage, json: Codec, watchdog: Watchdog) -> None:
         self._planner = planner
         self._row = row
         self._json = json
+        self._watchdog = watchdog
         self._message = _message(row, row.body or b"")
         self._split: Any = None
         self._index = 0
@@ -228,21 +250,24 @@ class Cut:
         self._raw_json = False
 
     def start(self, skip: int) -> MessageError | None:
-        """Gets ready and passes over what is made already."""
+        """Gets ready and passes over what is made already; the error that nothing of the body can be used for."""
+        try:
+            self._watchdog.within(self._row.size, self._start, skip)
+        except MessageError as error:
+            return error
+        return None
+
+    def _start(self, skip: int) -> None:
         split_at = self._planner.blueprint.split_at
         assert split_at is not None
         self._split = self._planner.blueprint.steps[split_at].step
-        try:
-            if self._split.whole or self._has_totals():
-                for _ in self._source():
-                    pass
-            self._parts = with_last(iter(self._source()))
-            for _ in range(skip):
-                next(self._parts)
-        except MessageError as error:
-            return error
+        if self._split.whole or self._has_totals():
+            for _ in self._source():
+                pass
+        self._parts = with_last(iter(self._source()))
+        for _ in range(skip):
+            next(self._parts)
         self._index = skip
-        return None
 
     def _has_totals(self) -> bool:
         """Whether the file is to be compared with control totals before anything of it is used (codec.whole)."""
@@ -268,10 +293,12 @@ class Cut:
         """The next parts, planned; the error that ends the input, if it does; whether that was all."""
         made: list[NewMessage] = []
         size = 0
+        within = self._watchdog.within
         try:
-            for part, last in self._parts:
+            while (found := within(self._row.size, next, self._parts, None)) is not None:
+                part, last = found
                 self._index += 1
-                made.append(self._plan(part, last))
+                made.append(within(len(part.raw), self._plan, part, last))
                 size += len(part.raw)
                 if len(made) >= CHUNK_PARTS or size >= CHUNK_BYTES:
                     return made, None, last
@@ -330,6 +357,11 @@ def with_last(items: Iterator[Part | BadPart]) -> Iterator[tuple[Part | BadPart,
             raise
         yield item, False
         item = following
+
+
+def _place(row: OpenMessage, done: int) -> str:
+    """What is being planned, and how far it has come."""
+    return f"{row.stage}:{row.uid}:{done}"
 
 
 def _part(trace: Trace) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from time import time
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
@@ -37,6 +37,7 @@ class Metrics:
         self._waiting = Histogram(
             "esb_waited_seconds", "From acceptance to delivery", by_both, registry=registry, buckets=_SECONDS
         )
+        self._stalls = Summary("esb_loop_stall_seconds", "Code that held the loop", ["what"], registry=registry)
         self._depth = Gauge("esb_outbox_depth", "Deliveries that wait", ["target"], registry=registry)
         self._oldest = Gauge("esb_outbox_oldest_seconds", "Age of the oldest that waits", ["target"], registry=registry)
         self._dead = Gauge("esb_dead_letters", "Dead deliveries", ["target"], registry=registry)
@@ -77,6 +78,9 @@ class Metrics:
 
     def ended(self, route: str, target: str, state: str, /) -> None:
         self._ended.labels(route, target, state).inc()
+
+    def stalled(self, name: str, seconds: float, /) -> None:
+        self._stalls.labels(name).observe(seconds)
 
     def text(self, status: Mapping[str, Any]) -> bytes:
         """The exposition; gauges are set from the status first."""

@@ -11,13 +11,12 @@ from msgspec import Struct
 from esb.errors import StoreError
 from esb.store import order, outbox
 from esb.store.account import WAITING
+from esb.store.inflight import POISON
 from esb.store.planning import stage_again
 from esb.store.records import NewBody
 from esb.store.rows import HELD, Draft, Row, add_body, fingerprint
 from esb.store.work import Work
 
-POISON = 3
-"""Deaths of the process with one thing under way, after which that thing is set aside (R15)."""
 NO_TARGET = "no-target: the table has no target of this name any more"
 _POISONED = "poison: the process died {n} times while this was under way"
 

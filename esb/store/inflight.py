@@ -18,6 +18,8 @@ _SLOT = struct.Struct("<B7x16s8x")
 _MAGIC = b"esbring1"
 SLOTS = 8192
 """Things under way at once that are remembered; more than that are not (they cost a repeat count, never a message)."""
+POISON = 3
+"""Deaths of the process with one thing under way, after which that thing is set aside (R15)."""
 KINDS = ("", "delivery", "claim", "body")
 _NUMBER = {name: number for number, name in enumerate(KINDS)}
 _EMPTY = b"\0" * _SLOT.size
