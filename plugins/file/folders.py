@@ -139,13 +139,19 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
         try:
             os.link(path, folder / fresh, follow_symlinks=False)
         except FileExistsError:
-            if not number:
-                raise
-            continue
+            # A death between the link and the unlink below left the file under both names: it is not another's.
+            if not _is_same(path, folder / fresh):
+                if not number:
+                    raise
+                continue
         path.unlink()
         sync(folder)
         return folder / fresh
     raise FileExistsError(name)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return os.path.samestat(path.stat(follow_symlinks=False), other.stat(follow_symlinks=False))
 
 
 def move(path: Path, folder: Path, name: str) -> Path:
