@@ -210,10 +210,11 @@ class Store:
     # Lanes
 
     async def due(
-        self, target: str, now: float, limit: int, in_hand: Hand = frozenset()
+        self, target: str, now: float, limit: int, in_hand: Hand = frozenset(), size: int | None = None
     ) -> tuple[list[StoredDelivery], bool]:
-        """Rows due now that are not in hand, in due order, `limit` at most; and whether more are left."""
-        return await self._readers.read(reading.due, target, now, limit, in_hand)
+        """Rows due now that are not in hand, in due order, `limit` at most; and whether more are left. Of their bodies
+        no more than `size` bytes, and one row, are read."""
+        return await self._readers.read(reading.due, target, now, limit, in_hand, size)
 
     async def next_due(self, target: str, after: float) -> float | None:
         """The first due time later than `after`."""
