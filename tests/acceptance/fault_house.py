@@ -6,10 +6,12 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,20 @@ async def until(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> 
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
+@asynccontextmanager
+async def running(house: House, port: int | None = None) -> AsyncIterator[House]:
+    """A bus whose HTTP sources listen at the port; it is ended with the block, if it has not ended by itself."""
+    async with house.running():
+        if port is not None:
+            await until(lambda: is_open(port), "it listens")
+        yield house
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def ended(house: House, seconds: float = 30.0) -> int:
     """The exit code of a bus that ends by itself; negative: the signal."""
     process = house.process
@@ -182,5 +198,6 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process holds now."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory of its own that a process holds now: not the pages of files."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024

@@ -11,7 +11,22 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fault_house import FILES, ORDERS, OUT, books, drained, dying, ended, injected, make, post, taken, tell, until
+from fault_house import (
+    FILES,
+    ORDERS,
+    OUT,
+    books,
+    drained,
+    dying,
+    ended,
+    injected,
+    make,
+    post,
+    running,
+    taken,
+    tell,
+    until,
+)
 from house_process import House, Peer, free_port
 
 PEER = """
@@ -63,7 +78,7 @@ async def test_sigterm_under_load_drains_and_exits_0_faults_11(tmp_path: Path) -
                 else:
                     await asyncio.sleep(0.02)
 
-        async with house.running():
+        async with running(house, port):
             senders = [asyncio.ensure_future(load(sender)) for sender in range(8)]
             await until(lambda: len(acknowledged) > 100, "a load")
             begun = time.monotonic()
@@ -73,7 +88,7 @@ async def test_sigterm_under_load_drains_and_exits_0_faults_11(tmp_path: Path) -
             stopping = True
             await asyncio.gather(*senders)
             assert all(count == 1 for count in peer.taken.values()), "a clean stop repeats nothing"
-        async with house.running():
+        async with running(house, port):
             await drained(house)
             assert await house.balanced()
             assert house.stop() == 0
@@ -86,7 +101,7 @@ async def test_a_second_sigterm_stops_at_once_and_what_was_under_way_is_kept_fau
     async with never_answering() as (address, asked):
         port = make(tmp_path, PEER.format(address=address))
         house = House(tmp_path)
-        async with house.running():
+        async with running(house, port):
             assert await post(port, b"kept") == 202
             await asyncio.wait_for(asked.wait(), 10)
             tell(house, signal.SIGTERM)
@@ -97,7 +112,7 @@ async def test_a_second_sigterm_stops_at_once_and_what_was_under_way_is_kept_fau
             tell(house, signal.SIGTERM)
             assert await ended(house) == 1
             assert time.monotonic() - begun < 5
-        async with house.running():
+        async with running(house, port):
             _, status = await house.ask("/status")
             assert [target["waiting"] for target in status["targets"]] == [1]
             assert await house.balanced()
@@ -131,7 +146,7 @@ async def test_a_file_is_in_one_place_whenever_its_move_is_cut_off_faults_8(tmp_
         there = [path for path in (tmp_path / "drop").rglob("*.txt") if path.is_file()]
         assert len({path.stat().st_ino for path in there}) == len(names), "every file is there, and none as two"
     house = House(tmp_path)
-    async with house.running():
+    async with running(house):
         await until(lambda: left_to_do(tmp_path) == [], "every file is put away")
         await drained(house)
         _, account = await house.ask("/account")
@@ -200,12 +215,11 @@ async def test_a_death_at_any_point_loses_nothing_and_makes_no_second_message_fa
     async with three_targets(taken_by) as address:
         port = make(tmp_path, THREE.format(address=address))
         house = House(tmp_path, dying(place, when, count))
-        house.start()
-        await house.ready()
-        acknowledged = await send_until_known(port, keys)
-        assert await ended(house) == -signal.SIGKILL, house.tail()
+        async with running(house, port):
+            acknowledged = await send_until_known(port, keys)
+            assert await ended(house) == -signal.SIGKILL, house.tail()
         house = House(tmp_path)
-        async with house.running():
+        async with running(house, port):
             if place.startswith("esb.intake"):
                 assert acknowledged < set(keys), "it died before its answer"
             assert await send_until_known(port, keys) == set(keys), "the same again is recognised or accepted"
@@ -228,13 +242,12 @@ async def test_a_death_at_an_fdatasync_loses_nothing_that_was_acknowledged_fault
     keys = [f"order-{number}" for number in range(30)]
     port = make(tmp_path, OUT + ORDERS)
     house = House(tmp_path, injected(tmp_path, f"fdatasync:signal=SIGKILL:when={when}"))
-    house.start()
-    await house.ready()
-    acknowledged = await send_until_known(port, keys)
-    assert await ended(house) == -signal.SIGKILL, house.tail()
+    async with running(house, port):
+        acknowledged = await send_until_known(port, keys)
+        assert await ended(house) == -signal.SIGKILL, house.tail()
     assert 0 < len(acknowledged) < len(keys)
     house = House(tmp_path)
-    async with house.running():
+    async with running(house, port):
         await drained(house)
         assert acknowledged <= {body.decode() for body in taken(tmp_path)}
         assert await send_until_known(port, keys) == set(keys)
