@@ -41,11 +41,11 @@ class Watchdog:
 
     def guard(self, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         """Runs a call on the loop; raises StepTimeout in it when it computes longer than `step_timeout`."""
-        self._since = time.monotonic()
+        begun = self._since = time.monotonic()
         try:
             return call(*arguments, **options)
         finally:
-            took = time.monotonic() - self._since
+            took = time.monotonic() - begun
             self._since = 0.0
             if took > STALL:
                 self._stalled(getattr(call, "__qualname__", repr(call)), took)
