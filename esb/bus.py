@@ -280,9 +280,13 @@ class Bus:
 
     async def _run_source(self, state: SourceState) -> None:
         context = self.services.context(state.spec, state.name)
-        async with state.spec.component.open(state.spec.options, context) as source:
-            self.services.health(state.name, "up", "")
-            await self._serve(source, state)
+        try:
+            async with state.spec.component.open(state.spec.options, context) as source:
+                self.services.health(state.name, "up", "")
+                await self._serve(source, state)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Out of a task these two would end the loop, and the bus with it.
+            raise RuntimeError(f"{type(error).__name__}: {describe(error)}") from error
 
     async def _serve(self, source: Source, state: SourceState) -> None:
         await source.run(Intake(self.planners[state.route.name], state.spec.reply, self._door()))
