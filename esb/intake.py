@@ -12,13 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from esb.clock import Clock
-from esb.errors import Closing, EsbError
+from esb.errors import Closing, EsbError, Invalid
 from esb.ids import claimed_uid, new_uid
 from esb.message import Headers, Message
 from esb.pipeline import Plan, Planner
 from esb.ports import Accepted, Incoming, Outcome, Reply
 from esb.replies import Waiters, settled, unpack
 from esb.store import Store
+from esb.store.dead_letters import POISON
 from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
 from esb.table.model import ReplySpec
 
@@ -132,7 +133,7 @@ class Intake:
         body, data = await self._body(incoming)
         message = self._message(incoming, data, now)
         payload = body.sha256 or hashlib.sha256(data).digest()
-        plan = await self._plan(message, body, incoming.once)
+        plan = await self._marked(incoming, message, body, payload)
         new = await self._keep_large(plan.message)
         return Acceptance(
             message=new,
@@ -181,6 +182,19 @@ class Intake:
             hops=hops,
             caller=incoming.caller,
         )
+
+    async def _marked(self, incoming: Incoming, message: Message, body: NewBody, payload: bytes) -> Plan:
+        """The plan, remembered as under way: what the process died with again and again is refused (R15)."""
+        store = self._door.store
+        kind, key = ("body", payload) if incoming.claim is None else ("claim", f"{self._name} {incoming.claim}")
+        deaths = store.crashed(kind, key)
+        if deaths >= POISON:
+            raise Invalid(f"poison: the process died {deaths} times while this was read", code="M289")
+        slot = store.inflight.enter(kind, key)
+        try:
+            return await self._plan(message, body, incoming.once)
+        finally:
+            store.inflight.leave(slot)
 
     async def _plan(self, message: Message, body: NewBody, once: str | None) -> Plan:
         if body.size > OFF_LOOP and not self._planner.blueprint.opaque:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,7 @@ from esb.message import BadPart, Headers, Message, Part
 from esb.pipeline import Planner, Trace
 from esb.ports import Codec, Outcome
 from esb.store import Store
+from esb.store.dead_letters import POISON
 from esb.store.records import NewBody, NewMessage, OpenMessage, Progress, StoredDelivery
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ AGAIN = 1.0
 """Seconds before staged work that met a full or failing store goes on."""
 
 _trace = msgspec.msgpack.Decoder(Trace).decode
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Planners(Protocol):
@@ -90,17 +93,28 @@ class Splitter:
 
     async def _one(self, row: OpenMessage) -> None:
         """One message on; what fails is this message's, never the others'."""
+        deaths = self._desk.store.crashed("claim", _mark(row))
         try:
-            await self._go_on(row)
+            if deaths >= POISON:
+                await self._give_up(row, f"poison: the process died {deaths} times while this was planned")
+            else:
+                await self._go_on(row)
         except StoreError as error:
             self._wait_for_store(error)
         except Exception as error:
             log.error("planning %s failed", row.uid, exc_info=error)
             await self._give_up(row, f"its planning failed: {type(error).__name__}: {describe(error)}")
 
+    def _tell(self, uid: str) -> None:
+        """Whoever waits for the planning goes on."""
+        for future in self._waiting.pop(uid, ()):
+            if not future.done():
+                future.set_result(None)
+
     async def _give_up(self, row: OpenMessage, reason: str) -> None:
         try:
             await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=row.parts_done))
+            self._tell(row.uid)
         except StoreError as error:
             self._wait_for_store(error)
 
@@ -113,9 +127,7 @@ class Splitter:
             await self._again(planner, row)
         else:
             await self._split(planner, row)
-        for future in self._waiting.pop(row.uid, ()):
-            if not future.done():
-                future.set_result(None)
+        self._tell(row.uid)
 
     async def planned(self, uid: str) -> Outcome:
         """Waits until the message is planned wholly; then how it ended and which of its parts were rejected."""
@@ -147,7 +159,7 @@ class Splitter:
                 else (planner.part(message, body, row.parent or "", trace, row.last))
             )
         else:
-            new = (await asyncio.to_thread(planner.plan, message, body, may_refuse=False)).message
+            new = (await self._marked(row, planner.plan, message, body, may_refuse=False)).message
         made = new.made_messages
         progress = Progress(
             message=row, made=made, deliveries=new.deliveries, stage=new.stage, state=new.state, reason=new.reason,
@@ -156,6 +168,14 @@ class Splitter:
         await self._commit(progress)
         if new.stage:
             self._desk.wanted.set()
+
+    async def _marked(self, row: OpenMessage, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """A call in a thread, remembered as under way: what the process dies with again and again is given up (R15)."""
+        slot = self._desk.store.inflight.enter("claim", _mark(row))
+        try:
+            return await asyncio.to_thread(call, *arguments, **options)
+        finally:
+            self._desk.store.inflight.leave(slot)
 
     def _decoded(self, planner: Planner, message: Message, trace: Trace) -> tuple[Message, Exception | None]:
         """A kept part as the steps after the split see it."""
@@ -178,12 +198,12 @@ class Splitter:
         """Parts in chunks, each one commit with the parent's place; goes on where an earlier run stopped."""
         cut = Cut(planner, row, self._desk.json)
         done = row.parts_done
-        walk = await asyncio.to_thread(cut.start, done)
+        walk = await self._marked(row, cut.start, done)
         if isinstance(walk, MessageError):
             await self._end(row, done, walk)
             return
         while True:
-            made, error, finished = await asyncio.to_thread(cut.chunk)
+            made, error, finished = await self._marked(row, cut.chunk)
             done += len(made)
             if error is not None:
                 await self._commit(Progress(message=row, made=made, stage=row.stage, next_index=done))
@@ -373,3 +393,8 @@ def _message(row: OpenMessage, data: bytes) -> Message:
         media_type=row.media,
         caller=row.caller,
     )
+
+
+def _mark(row: OpenMessage) -> str:
+    """What the planning of a message is remembered by; that of a released one is another."""
+    return f"{row.uid} {row.stage}"
