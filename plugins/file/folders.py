@@ -164,20 +164,27 @@ def move(path: Path, folder: Path, name: str) -> Path:
         if error.errno != errno.EXDEV:
             raise
     part = folder / f".{uuid4().hex}.part"
-    shutil.copy2(path, part, follow_symlinks=False)
-    sync_file(part)
-    place = place_new(part, folder, name)
+    try:
+        shutil.copy2(path, part, follow_symlinks=False)
+        sync_file(part)
+        place = place_new(part, folder, name)
+    finally:
+        part.unlink(missing_ok=True)
     path.unlink()
     return place
 
 
 def write_part(folder: Path, data: bytes) -> Path:
-    """The data under a temporary name in a folder, fsynced."""
+    """The data under a temporary name in a folder, fsynced; nothing is left of what could not be written."""
     part = folder / f".{uuid4().hex}.part"
-    with part.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     return part
 
 
