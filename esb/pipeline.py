@@ -260,7 +260,15 @@ class Planner:
             raise self._fault(step, error) from error
         if walk.voice is not None:
             walk.voice.step(step, message, made)
-        return self._checked(step, message, made)
+        checked = self._checked(step, message, made)
+        if step.foreign and any(after.body is given.body and not after.changed for after in made):
+            self._refuse_changed(step, message, given)
+        return checked
+
+    def _refuse_changed(self, step: ReadyStep, message: Message, given: Message) -> None:
+        """A body changed in place would go out in its old bytes: nobody said that it is another."""
+        if given.body != message.body:
+            raise self._fault(step, TypeError("it changed the body in place; give message.with_body(...)"))
 
     def _holds(self, step: ReadyStep, message: Message) -> bool:
         assert step.condition is not None
