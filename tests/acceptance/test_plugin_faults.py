@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -98,6 +99,18 @@ async def test_a_step_that_spins_or_sleeps_is_stopped_and_the_others_go_on_fault
         assert house.stop() == 0
 
 
+async def test_a_target_that_holds_the_loop_is_named_and_ends_the_process_faults_49(tmp_path: Path) -> None:
+    """What no signal can stop safely: the next start counts it (R15, FAULTS 25)."""
+    port = make_faulty(tmp_path, ORDERS + TARGET)
+    soon = "import sys, esb.watchdog as w; w.GIVE_UP = 2.0; from esb.cli import main; sys.argv[0] = 'esb'; main()"
+    house = House(tmp_path, [sys.executable, "-c", soon, "run", "-f", "routes.toml"])
+    async with running(house, port):
+        assert await post(port, b"sleep", "/target") in (202, None)
+        assert await ended(house) == 70
+        assert "the loop is held for 1." in house.tail(), "it is named when it begins"
+        assert "in sleep" in house.tail() or "time.sleep(60)" in house.tail(), "with the line it stands in"
+
+
 async def test_a_plugin_that_litters_the_process_does_not_stop_the_bus_faults_50(tmp_path: Path) -> None:
     port = make_faulty(tmp_path, FILES + ORDERS + STEP)
     (tmp_path / "drop").mkdir()
@@ -114,7 +127,7 @@ async def test_a_plugin_that_litters_the_process_does_not_stop_the_bus_faults_50
         assert (await sums(again))["accepted"] == 3
 
 
-@pytest.mark.parametrize("where", ["step-http", "step-file", "split-file", "target"])
+@pytest.mark.parametrize("where", ["step-http", "split-file", "target"])
 async def test_poison_that_kills_the_process_is_set_aside_after_three_deaths_faults_14_25(
     tmp_path: Path, where: str
 ) -> None:
@@ -123,7 +136,6 @@ async def test_poison_that_kills_the_process_is_set_aside_after_three_deaths_fau
     rows = 'do = [{ read = "csv" }, { split = "rows" }, { faulty = "" }, { write = "json" }]\nto = ["out"]'
     text = {
         "step-http": ORDERS.replace('to = ["out"]', step),
-        "step-file": ORDERS + FILES.replace('to = ["out"]', step),
         "split-file": ORDERS + FILES.replace('to = ["out"]', rows),
         "target": ORDERS + TARGET,
     }[where]

@@ -128,7 +128,7 @@ MEMORY = """
 [target.out]
 memory = "out"
 """
-MOVES = [("link,linkat", 1), ("rename", 3), ("unlink", 2)]
+MOVES = [("rename", 3), ("unlink", 2)]
 
 
 async def test_a_file_is_in_one_place_whenever_its_move_is_cut_off_faults_8(tmp_path: Path) -> None:

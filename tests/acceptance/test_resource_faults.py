@@ -81,7 +81,7 @@ async def test_a_full_disk_refuses_and_resumes_by_itself_faults_36(tmp_path: Pat
                 while True:
                     file.write(bytes(65_536))
             statuses = set()
-            for number in range(60):
+            for number in range(25):
                 body = f"full-{number}".encode() * 200
                 status = await post(port, body)
                 statuses.add(status)
@@ -127,7 +127,7 @@ async def test_a_failed_fdatasync_is_never_an_acknowledgement_faults_40(tmp_path
 async def test_a_store_locked_by_another_program_is_waited_for_then_refused_faults_37_43(tmp_path: Path) -> None:
     port = make(tmp_path)
     impatient = (
-        "import sys, esb.store.writer as w; w.BUSY_FOR = 2.0; from esb.cli import main; sys.argv[0] = 'esb'; main()"
+        "import sys, esb.store.writer as w; w.BUSY_FOR = 1.0; from esb.cli import main; sys.argv[0] = 'esb'; main()"
     )
     house = House(tmp_path, [sys.executable, "-c", impatient, "run", "-f", "routes.toml"])
     async with running(house, port):
@@ -203,7 +203,7 @@ async def test_a_process_that_was_stopped_goes_on_and_repeats_only_with_the_same
             await until(lambda: len(sent) > 40, "a load")
             tell(house, signal.SIGSTOP)
             # Longer than the target's timeout: what was under way looks late when the process goes on.
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(1.5)
             before = len(sent)
             tell(house, signal.SIGCONT)
             await until(lambda: len(sent) > before + 40, "the load goes on")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 from aiohttp import web
 from fault_house import ORDERS, OUT, books, make, post, running, until
 from house_process import ESB, House, free_port
@@ -122,7 +121,6 @@ async def test_a_redirect_is_never_given_the_login_and_no_secret_is_told_faults_
             seen.status = 200
             before = len(seen.asked)
             await asyncio.gather(*(command(tmp_path, "dead", "release", "--all") for _ in range(2)))
-            await command(tmp_path, "dead", "release", "--all")
             deadline = asyncio.get_running_loop().time() + 10
             while (await entries(house, "deliveries")).get("delivered", 0) != 2:
                 assert asyncio.get_running_loop().time() < deadline
@@ -133,18 +131,20 @@ async def test_a_redirect_is_never_given_the_login_and_no_secret_is_told_faults_
             assert house.stop() == 0
 
 
-@pytest.mark.parametrize("value", ["caf\u00e9", "x" * 6000])
-async def test_a_header_of_a_message_stays_one_header_of_the_call_faults_71(tmp_path: Path, value: str) -> None:
+async def test_a_header_of_a_message_stays_one_header_of_the_call_faults_71(tmp_path: Path) -> None:
     seen = Seen()
     async with target(seen) as address:
         port = make(tmp_path, OUT + ORDERS + TABLE.format(erp=address))
         house = House(tmp_path, env={"ERP_WORD": SECRET})
         async with running(house, port), aiohttp.ClientSession() as session:
-            headers = {"X-Channel": value}
-            async with session.post(f"http://127.0.0.1:{port}/erp", data=b"x", headers=headers) as answer:
-                assert answer.status == 202
-            await until(lambda: len(seen.asked) == 1, "it arrives")
-            assert seen.asked[0][1]["x-channel"] == value
+            values = ["caf\u00e9", "x" * 6000, 'a: b; c="d"', "%0d%0aX-Evil: 1"]
+            for value in values:
+                headers = {"X-Channel": value}
+                async with session.post(f"http://127.0.0.1:{port}/erp", data=b"x", headers=headers) as answer:
+                    assert answer.status == 202
+            await until(lambda: len(seen.asked) == len(values), "they arrive")
+            assert sorted(headers["x-channel"] for _, headers, _ in seen.asked) == sorted(values)
+            assert not any("x-evil" in headers for _, headers, _ in seen.asked)
 
 
 async def test_a_plugin_that_others_may_write_or_that_fails_is_left_out_by_name_faults_47_84(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ async def test_each_kind_of_answer_has_its_own_end_and_the_order_of_a_key_stays_
 async def test_a_heap_of_waiting_messages_does_not_starve_live_ones_of_another_target_faults_79() -> None:
     table = TABLE.replace("[target.one]\n", "[target.one]\nconcurrency = 2\n").replace('"mutated"', '"changed"')
     async with running(table, plugins=[Plugin()]) as bus:
-        one, heap = bus.targets["one"], 200
+        one, heap = bus.targets["one"], 40
         away = True
         one.answer(*[lambda delivery: "down" if away else "ok"] * 20_000)
         for number in range(heap):
