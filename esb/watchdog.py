@@ -63,6 +63,7 @@ class Watchdog:
             took = time.monotonic() - begun
             self._since = 0.0
             if took > STALL:
+                self._beat = begun + took
                 self._stalled(getattr(call, "__qualname__", repr(call)), took)
 
     @contextmanager
