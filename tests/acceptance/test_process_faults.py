@@ -136,7 +136,7 @@ async def test_a_file_is_in_one_place_whenever_its_move_is_cut_off_faults_8(tmp_
     (tmp_path / "drop").mkdir()
     names: list[str] = []
     for number, (call, when) in enumerate(MOVES):
-        for name in (f"{number}-{count}.txt" for count in range(20)):
+        for name in (f"{number}-{count}.txt" for count in range(14)):
             (tmp_path / "drop" / name).write_text(name)
             names.append(name)
         house = House(tmp_path, injected(tmp_path, f"{call}:signal=SIGKILL:when={when}"))

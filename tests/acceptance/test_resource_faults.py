@@ -81,7 +81,7 @@ async def test_a_full_disk_refuses_and_resumes_by_itself_faults_36(tmp_path: Pat
                 while True:
                     file.write(bytes(65_536))
             statuses = set()
-            for number in range(25):
+            for number in range(14):
                 body = f"full-{number}".encode() * 200
                 status = await post(port, body)
                 statuses.add(status)
@@ -127,7 +127,7 @@ async def test_a_failed_fdatasync_is_never_an_acknowledgement_faults_40(tmp_path
 async def test_a_store_locked_by_another_program_is_waited_for_then_refused_faults_37_43(tmp_path: Path) -> None:
     port = make(tmp_path)
     impatient = (
-        "import sys, esb.store.writer as w; w.BUSY_FOR = 1.0; from esb.cli import main; sys.argv[0] = 'esb'; main()"
+        "import sys, esb.store.writer as w; w.BUSY_FOR = 0.7; from esb.cli import main; sys.argv[0] = 'esb'; main()"
     )
     house = House(tmp_path, [sys.executable, "-c", impatient, "run", "-f", "routes.toml"])
     async with running(house, port):
@@ -172,8 +172,8 @@ async def test_without_file_descriptors_it_does_not_spin_and_goes_on_when_there_
         assert len(crowd) > 50
         assert house.process is not None
         begun = cpu_seconds(house.process.pid)
-        await asyncio.sleep(2)
-        assert cpu_seconds(house.process.pid) - begun < 1.2, "it spins"
+        await asyncio.sleep(1)
+        assert cpu_seconds(house.process.pid) - begun < 0.6, "it spins"
         assert house.process.poll() is None
         for writer in crowd:
             writer.close()

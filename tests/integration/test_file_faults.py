@@ -164,12 +164,12 @@ async def test_files_that_vanish_and_folders_that_come_again_stop_nothing_faults
     """A sender that takes its files back again and again, and a folder that is removed with what lies in it."""
     drop = tmp_path / "drop"
     async with running(tmp_path) as bus:
-        for number in range(60):
+        for number in range(24):
             flying = drop / f"flying-{number}.xml"
             flying.write_text("flying")
             await asyncio.sleep(0.005 * (number % 12))
             flying.unlink(missing_ok=True)
-        for number in range(5):
+        for number in range(3):
             await until(lambda: not list((drop / "work").glob("*")))
             shutil.rmtree(drop)
             await until(lambda: bus.services.healths["route.files"].state == "down")
@@ -177,9 +177,9 @@ async def test_files_that_vanish_and_folders_that_come_again_stop_nothing_faults
             (drop / f"{number}.xml").write_text(f"{number}")
             await until((drop / "done" / f"{number}.xml").exists)
         await until(lambda: bus.services.healths["route.files"].state == "up")
-        await until(lambda: {b"0", b"1", b"2", b"3", b"4"} <= set(delivered(tmp_path)))
-        await until(lambda: len(list((tmp_path / "out").glob("[!.]*"))) >= 5)
-        assert set(delivered(tmp_path)) <= {b"0", b"1", b"2", b"3", b"4", b"flying"}
+        await until(lambda: {b"0", b"1", b"2"} <= set(delivered(tmp_path)))
+        await until(lambda: len(list((tmp_path / "out").glob("[!.]*"))) >= 3)
+        assert set(delivered(tmp_path)) <= {b"0", b"1", b"2", b"flying"}
 
 
 @pytest.mark.parametrize("many", [15_000, pytest.param(100_000, marks=pytest.mark.soak)])
