@@ -288,6 +288,13 @@ class Bus:
             raise EsbError("the source ended by itself")
 
     async def _run_source(self, state: SourceState) -> None:
+        try:
+            await self._serve(state)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Out of a task these two would end the loop, and the bus with it.
+            raise RuntimeError(f"{type(error).__name__}: {describe(error)}") from error
+
+    async def _serve(self, state: SourceState) -> None:
         context = self.services.context(state.spec, state.name)
         async with AsyncExitStack() as stack:
             opening = threads.opened(state.spec.component, state.spec.options, context)
