@@ -96,7 +96,8 @@ def messages(context: click.Context, /, file: Path | None, as_json: bool, **want
     if context.invoked_subcommand is None:
         answer = ask(file, "GET", "/messages", wanted)
         show(answer, as_json, _messages)
-        then({"next": "esb messages show ID"})
+        newest = answer["messages"][:1]
+        then({"next": f"esb messages show {newest[0]['id']}" if newest else "esb status"})
 
 
 def _messages(answer: Any) -> None:

@@ -98,6 +98,7 @@ async def _serve(table: Table, registry: Registry) -> int:
         address = await stack.enter_async_context(serving(bus, metrics))
         await asyncio.to_thread(keep_last_good, table)
         log.info("bus %s runs table %s (%s), control at %s", table.bus.name, table.file, table.hash[:12], address)
+        log.info("next: esb status")
         await ended.wait()
         log.info("stopping: the sources are closed, what is under way is finished (again to stop now)")
         drained = await bus.drain()
