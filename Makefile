@@ -12,7 +12,7 @@ demo: $(RUN)
 	$(PY) examples/demo/demo.py $(if $(KEEP),--keep)
 
 test: $(DEV)
-	.ci/packages chromium strace openssl
+	.ci/packages chromium curl strace openssl
 	$(PYTEST) -q
 
 check: $(DEV) $(TYPES)
