@@ -32,6 +32,7 @@ bench: $(DEV)
 
 docs: $(DEV)
 	$(PY) -m esb.table.reference docs/table.md
+	$(PY) -m esb.cli.reference docs/commands.md
 
 soak: $(DEV)
 	.ci/packages strace openssl

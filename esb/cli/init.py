@@ -14,7 +14,7 @@ from esb.table import starter
 @click.command(epilog="Example: esb init shop")
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
-    """Write a small working project: a table, a sample message, a test."""
+    """Write a small working project: a table with a free port and a test, a sample message, a folder for adapters."""
     if folder.exists() and any(folder.iterdir()):
         raise Failed(f"{folder} is not empty", 2)
     for path in starter.write(folder, _free_port()):

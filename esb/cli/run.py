@@ -33,7 +33,7 @@ log = logging.getLogger("esb")
 )
 @click.option("--broker", type=click.Choice(["embedded"]), help="Overrides [bus] broker.")
 def run(file: Path | None, use_last_good: bool, broker: str | None) -> None:
-    """Run the bus until SIGTERM, which drains; a second one stops now."""
+    """Run the bus until SIGTERM, which finishes what is under way; a second one stops now."""
     table, registry = _table(file, use_last_good)
     logs.begin(table.bus.log)
     import uvloop

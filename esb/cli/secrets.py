@@ -17,10 +17,10 @@ def key() -> None:
     """API keys of callers."""
 
 
-@key.command("new", epilog="Example: esb key new partners acme >> keys, then give acme the key")
+@key.command("new", epilog="Example: esb key new partners acme")
 @click.argument("auth")
 @click.argument("name")
-@click.option("--expires", default="", help="2027-01-01")
+@click.option("--expires", default="", help="The day it ends, such as 2027-01-01; none if not given.")
 @table_option
 def new(auth: str, name: str, expires: str, file: Path | None) -> None:
     """Make a key for a caller of [auth.AUTH]: its line goes into the keys file; the key is shown this once."""
@@ -62,7 +62,7 @@ def listed(context: click.Context, file: Path | None, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def checked(context: click.Context, file: Path | None, as_json: bool) -> None:
-    """The same; ends with 1 when one cannot be read."""
+    """Every secret, as in `list`; ends with 1 when one cannot be read."""
     _tell(file or context.obj, as_json, must_be_there=True)
 
 
