@@ -91,14 +91,8 @@ def _options(command: click.Command) -> list[str]:
 
 def _row(option: click.Option) -> str:
     preset = option.default
-    told = (
-        "must be given"
-        if option.required
-        else f"`{preset}`"
-        if isinstance(preset, (int, float, str, Path)) and str(preset)
-        else ""
-    )
-    told = "" if option.is_flag else told
+    known = isinstance(preset, (int, float, str, Path)) and str(preset) and not option.is_flag
+    told = "must be given" if option.required else f"`{preset}`" if known else ""
     kind = option.type.choices if isinstance(option.type, click.Choice) else ()
     about = " ".join(filter(None, [option.help, ("One of " + ", ".join(f"`{word}`" for word in kind)) if kind else ""]))
     cells = (", ".join(f"`{name}`" for name in option.opts), told, about)

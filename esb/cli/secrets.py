@@ -8,7 +8,7 @@ import click
 
 from esb.auth import new_key
 from esb.cli.asking import Failed, json_option, load_table, show, table_of, table_option
-from esb.errors import EsbError
+from esb.errors import ConfigError, EsbError
 from esb.secrets import Secrets
 
 
@@ -28,7 +28,10 @@ def new(auth: str, name: str, expires: str, file: Path | None) -> None:
     spec = table.auth.get(auth)
     if spec is None or spec.kind != "api-key":
         raise Failed(f'there is no [auth.{auth}] with api-key = "file:..."', 2)
-    text, line = new_key(name, expires)
+    try:
+        text, line = new_key(name, expires)
+    except ConfigError as error:
+        raise Failed(str(error), 2) from error
     path = table.folder / spec.value.removeprefix("file:")
     with path.open("a") as keys:
         keys.write(line + "\n")

@@ -112,6 +112,14 @@ def test_a_discard_without_its_reason_is_2(shop: str) -> None:
     assert "--reason" in said.output
 
 
+def test_a_key_s_name_that_the_keys_file_cannot_hold_is_2(shop: str) -> None:
+    Path(shop).write_text(Path(shop).read_text() + '\n[auth.partners]\napi-key = "file:partners.keys"\n')
+    said = call("key", "new", "partners", "Smith, Jones", "-f", shop)
+    assert (said.exit_code, isinstance(said.exception, SystemExit)) == (2, True)
+    assert "E181" in said.output
+    assert call("key", "new", "partners", "acme", "--expires", "soon", "-f", shop).exit_code == 2
+
+
 def test_an_expression_prints_json_with_money_exact() -> None:
     said = call("eval", "decimal(body.total) * 3", "--input", "-", text='{"total": "1.10"}')
     assert (said.exit_code, said.stdout) == (0, "3.30\n")
