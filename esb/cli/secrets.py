@@ -32,6 +32,8 @@ def new(auth: str, name: str, expires: str, file: Path | None) -> None:
         text, line = new_key(name, expires)
     except ConfigError as error:
         raise Failed(str(error), 2) from error
+    except ValueError as error:
+        raise Failed(f"{expires!r} is no date; write one like 2027-01-01", 2) from error
     path = table.folder / spec.value.removeprefix("file:")
     with path.open("a") as keys:
         keys.write(line + "\n")

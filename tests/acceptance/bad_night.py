@@ -99,7 +99,14 @@ class Night:
         """A command of a page with its placeholders filled by what holds tonight: `ID` is one that the verb can use."""
         words = line.split()
         kind = words[1] if len(words) > 1 else ""
-        known = {"TARGET": "crm", "ROUTE": "orders", "WHY": "'by hand'", "CODE": "E203", "NAME": "telex", "AUTH": "partners"}
+        known = {
+            "TARGET": "crm",
+            "ROUTE": "orders",
+            "WHY": "'by hand'",
+            "CODE": "E203",
+            "NAME": "telex",
+            "AUTH": "partners",
+        }
         known |= {"FILE": "adapters/fax.py" if kind == "plugin" else "sample.xml"}
         if kind == "release" or "--target NAME" in line:
             known["NAME"] = "erp"
