@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 import msgspec
 
-from esb.errors import ConfigError, EsbError, StoreError, StoreLocked
+from esb.errors import ConfigError, EsbError, SecretMissing, StoreError, StoreLocked
 from esb.plugins import Registry, load_plugins
 from esb.table.load import load
 from esb.table.model import Table
@@ -95,6 +95,8 @@ def ask(
         raise Failed(f"the bus cannot be reached ({error}); is it running? esb run", 3) from error
     except StoreError as error:
         raise Failed(str(error), 3) from error
+    except SecretMissing as error:
+        raise Failed(f"{error.code} {error}", 2) from error
     except EsbError as error:
         raise Failed(str(error), 1) from error
 

@@ -35,7 +35,7 @@ PLACEHOLDERS = {
 }
 PATIENCE = 20.0
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_NAMED = re.compile(r"`([\w./-]+\.\w+)`[^`\n]*:\s*$")
+_NAMED = re.compile(r"`([\w./@-]+\.\w+)`[^`\n]*:\s*$")
 _LOOKING = re.compile(r"(ls|cat|curl -s --unix|esb (status|account|messages|waiting(?! now)|\w+ (list|show)))\b")
 _END = "\x1e"
 

@@ -18,8 +18,11 @@ NOT_RUN = {
     ("README.md", "make test"): "is what runs this",
 }
 """What is not typed here, and why."""
-ELSEWHERE = {"README.md": "tests/acceptance/test_readme.py"}
-"""Pages whose blocks another file types."""
+ELSEWHERE = {
+    "README.md": "tests/acceptance/test_readme.py",
+    "docs/commands.md": "tests/acceptance/test_docs_night.py",
+}
+"""Pages whose blocks another file types. The examples of error pages: tests/house/test_error_examples.py."""
 Situation = Callable[[Reader, ExitStack], dict[int, Callable[[], object]]]
 """Makes what a page takes for granted; gives what happens before a block, by its number among the shell's blocks."""
 
@@ -152,7 +155,8 @@ def test_every_page_with_commands_is_typed_by_a_test() -> None:
     """A page with a block of commands has its test above, or is typed elsewhere, or its lines are in the short list."""
     here = Path(__file__).read_text()
     for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
-        if any(block.kind in ("sh", "console", "bash") for block in blocks(page)) and page.parent != DOCS / "jobs":
+        shown = any(block.kind in ("sh", "console", "bash") for block in blocks(page))
+        if shown and page.parent not in (DOCS / "jobs", DOCS / "errors"):
             name = page.relative_to(ROOT).as_posix()
             assert name in ELSEWHERE or f'DOCS / "{page.name}"' in here, name
 

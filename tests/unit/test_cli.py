@@ -151,6 +151,32 @@ def test_explain_tells_the_case_its_leaves_the_retries_and_the_once_key(shop: st
     assert call("explain", "ordres", "--input", "-", "-f", shop, text="x").exit_code == 2
 
 
+def test_explain_names_the_code_of_what_went_wrong(shop: str) -> None:
+    said = call("explain", "orders", "--input", "-", "-f", shop, text="<Order")
+    assert said.exit_code == 1
+    assert "step     read: M210 not XML" in said.output
+    assert "=> refused M210 422" in said.output
+
+
+def test_a_plugin_whose_hook_fails_is_named(shop: str) -> None:
+    plugin = "from esb import Component, hook\n\n\n@hook\ndef esb_steps():\n    return [Component(kind='step')]\n"
+    path = Path(shop).parent / "adapters" / "stamp.py"
+    path.write_text(plugin)
+    path.chmod(0o644)
+    said = call("check", "-f", shop)
+    assert said.exit_code == 2
+    assert "E135 stamp: its esb_steps failed: TypeError" in said.output
+
+
+def test_a_secret_that_is_not_there_is_2_with_its_code(shop: str) -> None:
+    table = Path(shop)
+    admin = '[bus]\nadmin = "127.0.0.1:9"\nadmin_key = "secret:gone"\n'
+    table.write_text(table.read_text().replace("[bus]\n", admin) + SECRETS)
+    said = call("status", "-f", shop)
+    assert said.exit_code == 2
+    assert 'E180 secret "gone"' in said.output
+
+
 def test_secrets_are_listed_without_their_values(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLI_THERE", "hunter2-hunter2")
     Path(shop).write_text(Path(shop).read_text() + SECRETS)
