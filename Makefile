@@ -12,7 +12,7 @@ demo: $(RUN)
 	$(PY) examples/demo/demo.py $(if $(KEEP),--keep)
 
 test: $(DEV)
-	.ci/packages chromium strace openssl
+	.ci/packages chromium curl strace openssl
 	$(PYTEST) -q
 
 check: $(DEV) $(TYPES)
@@ -32,6 +32,7 @@ bench: $(DEV)
 
 docs: $(DEV)
 	$(PY) -m esb.table.reference docs/table.md
+	$(PY) -m esb.cli.reference docs/commands.md
 
 soak: $(DEV)
 	.ci/packages strace openssl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from esb.clock import VirtualClock
 from esb.dispatch import programs
-from esb.errors import Busy, ConfigError, DeliveryError, EsbError, Invalid, describe
+from esb.errors import Busy, ConfigError, DeliveryError, EsbError, Invalid, Problem, describe
 from esb.message import Delivery
 from esb.plugins import Registry, load_file, load_plugins
 from esb.ports import Accepted, Component, Incoming
@@ -46,13 +47,19 @@ class Finding(Struct, frozen=True):
     said: str = ""
 
 
+def _refusal(said: str) -> Problem | str:
+    """Why a file was left out, with its own code where it has one."""
+    code, _, rest = said.partition(" ")
+    return Problem(code, rest) if re.fullmatch(r"E\d{3}", code) else said
+
+
 async def examine(path: Path) -> list[Finding]:
     """Every component of one file against every law; raises ConfigError when the file cannot be loaded."""
     module = load_file(path.resolve())
     registry = load_plugins(extra=[module])
     ours = next((item for item in registry.plugins if item.name == module.__name__), None)
     if ours is None or ours.refused:
-        raise ConfigError(ours.refused if ours else f"{path} offers nothing")
+        raise ConfigError(_refusal(ours.refused) if ours else f"{path} offers nothing")
     findings: list[Finding] = []
     for offered in ours.components:
         kind, _, name = offered.partition(" ")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 from msgspec import Struct, to_builtins
 
 from esb.blueprint import Blueprint, Draft, ReadyStep
 from esb.clock import Clock
-from esb.errors import Invalid, describe
+from esb.errors import EsbError, Invalid, describe
 from esb.ids import new_uid
 from esb.message import Headers, Message, Scope
 from esb.pipeline import Planner, Voice
@@ -39,7 +40,7 @@ class Speaker(Voice):
         if after is None:
             text = "passed by: its if is false"
         elif isinstance(after, BaseException):
-            text = f"{type(after).__name__}: {describe(after)}"
+            text = f"{_named(after)} {describe(after)}"
         else:
             text = "done" if len(after) == 1 else f"{len(after)} messages"
         self.lines.append(Said("step", step.name, text, not isinstance(after, BaseException)))
@@ -66,6 +67,11 @@ class Speaker(Voice):
         self.lines.append(Said("delivery", delivery.target, f"{size}{order}{values}", True))
 
 
+def _named(error: BaseException) -> str:
+    """Its code, which `esb check --explain` knows; the name of what has none."""
+    return error.code if isinstance(error, EsbError) else f"{type(error).__name__}:"
+
+
 def _shown(value: Any) -> str:
     text = to_builtins(value, enc_hook=str) if not isinstance(value, BaseException) else describe(value)
     shown = (
@@ -75,13 +81,14 @@ def _shown(value: Any) -> str:
 
 
 class Explanation(Struct, frozen=True):
-    """The lines, what it comes to, and the once-key."""
+    """The lines, what it comes to, and the once-key. `code` is that of the first error, "" when there is none."""
 
     lines: tuple[Said, ...]
     state: str
     reason: str
     key: str | None
     retries: tuple[tuple[str, str], ...] = ()
+    code: str = ""
 
 
 async def explain(
@@ -107,12 +114,14 @@ def _explained(table: Table, planner: Planner, clock: Clock, body: bytes, header
     try:
         plan = planner.plan(message, NewBody(data=body, size=len(body)), voice=speaker)
     except Invalid as refusal:
-        return Explanation(tuple(speaker.lines), "refused", f"{refusal.status} {refusal}", None)
+        return Explanation(tuple(speaker.lines), "refused", f"{refusal.status} {refusal}", None, code=refusal.code)
     new = plan.message
     targets = {delivery.target for delivery in new.deliveries}
     retries = tuple((name, _policy(table, new.route, name)) for name in sorted(targets))
     reason = f"{new.reason}; a split makes its parts later" if new.stage else new.reason
-    return Explanation(tuple(speaker.lines), new.state, reason, plan.key, retries)
+    errors = msgspec.msgpack.decode(new.trace).get("errors", ()) if new.trace else ()
+    code = errors[0]["code"] if errors and new.state != "open" else ""
+    return Explanation(tuple(speaker.lines), new.state, reason, plan.key, retries, code)
 
 
 def _policy(table: Table, route: str, target: str) -> str:

@@ -165,7 +165,9 @@ def _register(manager: pluggy.PluginManager, name: str, file: str, load: Callabl
         manager.register(plugin, name=name)
         _check_hooks(manager, plugin, name)
     except ConfigError as error:
-        return _refused(manager, name, file, digest, "; ".join(problem.message for problem in error.problems))
+        return _refused(
+            manager, name, file, digest, "; ".join(f"{problem.code} {problem.message}" for problem in error.problems)
+        )
     except (Exception, SystemExit) as error:
         if file.startswith("esb_plugins."):
             raise
@@ -193,13 +195,23 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object, name: str) -> No
 def _offers(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, Component[Any]]]:
     caller = getattr(manager.hook, hook)
     for implementation in caller.get_hookimpls():
-        for component in implementation.function():
+        for component in _offered(implementation):
             yield implementation.plugin_name, component
+
+
+def _offered(implementation: Any) -> Any:
+    """What a hook gives; raises ConfigError, with the plugin named, when it fails."""
+    try:
+        return implementation.function()
+    except Exception as error:
+        name = implementation.function.__name__
+        said = f"{implementation.plugin_name}: its {name} failed: {type(error).__name__}: {describe(error)}"
+        raise ConfigError(Problem("E135", said, "mend it; esb plugin check FILE shows it")) from error
 
 
 def _functions(manager: pluggy.PluginManager) -> Iterator[tuple[str, Mapping[str, Callable[..., Any]]]]:
     for implementation in manager.hook.esb_functions.get_hookimpls():
-        offered: Mapping[str, Callable[..., Any]] = cast("Mapping[str, Callable[..., Any]]", implementation.function())
+        offered: Mapping[str, Callable[..., Any]] = cast("Mapping[str, Callable[..., Any]]", _offered(implementation))
         yield implementation.plugin_name, offered
 
 

@@ -23,11 +23,6 @@ from esb.table.model import Table
 KINDS = ("dead", "parked", "quarantine")
 AT_ONCE = 200
 """Held things of one transaction: a hundred thousand of them do not hold up what is live."""
-_NEXT = {
-    "dead": "esb dead show ID, then: esb dead release ID | esb dead discard ID --reason WHY",
-    "parked": "esb parked show ID, then: esb parked release ID | esb parked discard ID --reason WHY",
-    "quarantine": "esb quarantine show ID, then: esb quarantine edit ID FILE, esb quarantine release ID",
-}
 
 
 class NotFound(EsbError):
@@ -205,7 +200,8 @@ class Control:
             for item in figures
             if item.waiting and ask.get("target") in (None, item.target)
         ]
-        return {"groups": groups, "deliveries": [delivery_row(row) for row in rows], "next": "esb waiting now TARGET"}
+        next_one = f"esb waiting now {groups[0]['target']}" if groups else "esb status"
+        return {"groups": groups, "deliveries": [delivery_row(row) for row in rows], "next": next_one}
 
     async def actions(self, ask: Mapping[str, Any]) -> Any:
         """What operators did, the newest first."""
@@ -235,7 +231,7 @@ class Control:
             ],
             "deliveries": [letter_row(item) for item in letters if item.kind == "delivery"],
             "messages": [letter_row(item) for item in letters if item.kind == "message"],
-            "next": _NEXT[kind],
+            "next": f"esb {kind} show {letters[0].id}" if letters else "esb status",
         }  # fmt: skip
 
     async def release(self, ask: Mapping[str, Any]) -> Any:

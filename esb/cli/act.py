@@ -23,8 +23,8 @@ def now(target: str, file: Path | None, as_json: bool) -> None:
 @click.command(epilog='Example: esb pause target erp --reason "maintenance"')
 @click.argument("scope", type=click.Choice(["target", "route"]))
 @click.argument("name")
-@click.option("--reason", required=True)
-@click.option("--until", help="2026-03-01T06:00:00+01:00")
+@click.option("--reason", required=True, help="Why; shown beside it in `esb status`.")
+@click.option("--until", help="It goes on by itself then, such as 2026-03-01T06:00:00+01:00.")
 @table_option
 @json_option
 def pause(scope: str, name: str, reason: str, until: str | None, file: Path | None, as_json: bool) -> None:

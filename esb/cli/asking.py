@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 import msgspec
 
-from esb.errors import ConfigError, EsbError, StoreError, StoreLocked
+from esb.errors import ConfigError, EsbError, SecretMissing, StoreError, StoreLocked
 from esb.plugins import Registry, load_plugins
 from esb.table.load import load
 from esb.table.model import Table
@@ -33,6 +34,10 @@ def table_option(command: F) -> F:
 def json_option(command: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+class Unconnected(ConnectionError):
+    """Nothing took the connection: the question did not leave this process."""
 
 
 class Failed(click.ClickException):
@@ -67,9 +72,16 @@ def load_table(file: Path | None) -> tuple[Table, Registry]:
 
 
 def ask(
-    file: Path | None, method: str, path: str, question: Mapping[str, Any] | None = None, *, local: bool = True
+    file: Path | None,
+    method: str,
+    path: str,
+    question: Mapping[str, Any] | None = None,
+    *,
+    local: bool = True,
+    patience: float = 0.0,
 ) -> Any:
-    """One question to the bus; a stopped one answers from its store where that is enough.
+    """One question to the bus; a stopped one answers from its store where that is enough, one that is just starting is
+    waited for as many seconds as `patience` says.
 
     Ends with 3 when the bus cannot be reached, 1 when it says no, 2 when the question is wrong.
     """
@@ -78,11 +90,13 @@ def ask(
     if method == "POST":
         asked.setdefault("actor", _actor())
     try:
-        return asyncio.run(_asked(table, method, path, asked, local))
+        return asyncio.run(_asked(table, method, path, asked, local, patience))
     except (ConnectionError, FileNotFoundError) as error:
         raise Failed(f"the bus cannot be reached ({error}); is it running? esb run", 3) from error
     except StoreError as error:
         raise Failed(str(error), 3) from error
+    except SecretMissing as error:
+        raise Failed(f"{error.code} {error}", 2) from error
     except EsbError as error:
         raise Failed(str(error), 1) from error
 
@@ -94,7 +108,13 @@ def _actor() -> str:
         return str(os.getuid())
 
 
-async def _asked(table: Table, method: str, path: str, asked: Mapping[str, Any], local: bool) -> Any:
+async def _asked(table: Table, method: str, path: str, asked: Mapping[str, Any], local: bool, patience: float) -> Any:
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        try:
+            return await _over_http(table, method, path, asked)
+        except Unconnected:
+            await asyncio.sleep(0.1)
     try:
         return await _over_http(table, method, path, asked)
     except (ConnectionError, FileNotFoundError):
@@ -125,7 +145,7 @@ async def _over_http(table: Table, method: str, path: str, asked: Mapping[str, A
         ):
             return _answer(answer.status, await answer.read())
     except aiohttp.ClientConnectorError as error:
-        raise ConnectionError(str(error)) from error
+        raise Unconnected(str(error)) from error
     except aiohttp.ClientError as error:
         raise ConnectionError(str(error)) from error
 

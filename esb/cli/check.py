@@ -22,7 +22,9 @@ from esb.table.places import find_table
 @json_option
 @click.option("--explain", "code", help="What a code means and what to do.")
 def check(file: Path | None, as_json: bool, code: str | None) -> None:
-    """Say everything that is wrong with the table, at once: file:line:column CODE what; what would be right."""
+    """Say everything that is wrong with the table, at once: file:line:column CODE what; what would be right.
+
+    Ends with 2 when there is an error; a warning alone ends with 0."""
     if code is not None:
         _explain(code)
         return

@@ -26,7 +26,9 @@ WAL_BUG_FIXED = (3, 51, 3)
 @table_option
 @json_option
 def doctor(file: Path | None, as_json: bool) -> None:
-    """Look over machine, table and store; each finding with what to do. Ends with 1 when something is wrong."""
+    """Look over machine, table, store and the targets of a running bus; each finding with what to do.
+
+    Ends with 1 when something is wrong."""
     table, _ = load_table(file)
     findings = [*_machine(table), *_store(table), *_bus(file)]
     show({"findings": findings}, as_json, _told)

@@ -48,4 +48,4 @@ def _told(answer: Any) -> None:
         click.echo(f"    when {target} is down: {policy}")
     if answer["key"] is not None:
         click.echo(f"    once: {plain(answer['key'])}")
-    click.echo(f"=> {answer['state']} {plain(answer['reason'])}".rstrip())
+    click.echo(" ".join(["=>", *filter(None, (answer["state"], answer["code"], plain(answer["reason"])))]))

@@ -136,7 +136,7 @@ def as_json(value: Any) -> str:
 
 @click.command(epilog="Example: esb convert --from csv --to json --from-opt delimiter=';' rows.csv")
 @click.option("--from", "source", required=True, help="json, xml, csv or a plugin's format.")
-@click.option("--to", "target", required=True)
+@click.option("--to", "target", required=True, help="The same.")
 @click.option("--from-opt", "from_options", multiple=True, help="NAME=VALUE, as a read step takes it.")
 @click.option("--to-opt", "to_options", multiple=True, help="NAME=VALUE, as a write step takes it.")
 @table_option

@@ -13,7 +13,7 @@ from esb.cli.asking import ask, json_option, show, stop, table_of, table_option,
 from esb.cli.look import journey
 
 _WHICH = (
-    click.argument("names", nargs=-1),
+    click.argument("names", metavar="[ID]...", nargs=-1),
     click.option("--group", help="All of one group (its name is in the list)."),
     click.option("--all", "everything", is_flag=True, help="All of them."),
     click.option("--since", help="Accepted from this time on."),
@@ -49,7 +49,7 @@ def verbs(kind: str, about: str) -> click.Group:
     @group.command("list", epilog=f"Example: esb {kind} list --fail-if-any")
     @table_option
     @json_option
-    @click.option("--limit", type=int, default=50)
+    @click.option("--limit", type=int, default=50, help="At most so many.")
     @click.option("--fail-if-any", is_flag=True, help="End with 1 when there is anything.")
     @click.pass_context
     def listed(context: click.Context, file: Path | None, as_json: bool, limit: int, fail_if_any: bool) -> None:
@@ -61,8 +61,8 @@ def verbs(kind: str, about: str) -> click.Group:
             stop(f"something is {kind}", 1)
 
     @group.command("show", epilog=f"Example: esb {kind} show ID --body")
-    @click.argument("name")
-    @click.option("--body", is_flag=True)
+    @click.argument("name", metavar="ID")
+    @click.option("--body", is_flag=True, help="Show the body too.")
     @table_option
     @json_option
     @click.pass_context
@@ -95,9 +95,9 @@ def verbs(kind: str, about: str) -> click.Group:
         _do(file or context.obj, as_json, "/held/{kind}/discard", asked, "discarded")
 
     @group.command("edit", epilog=f"Example: esb {kind} edit ID mended.xml")
-    @click.argument("name")
+    @click.argument("name", metavar="ID")
     @click.argument("body", type=click.File("rb"))
-    @click.option("--reason", help="Why.")
+    @click.option("--reason", help="Why; kept with who did it.")
     @table_option
     @json_option
     @click.pass_context
@@ -109,8 +109,8 @@ def verbs(kind: str, about: str) -> click.Group:
         _do(file or context.obj, as_json, "/held/{kind}/edit", asked, "edited")
 
     @group.command("export", epilog=f"Example: esb {kind} export ID > order.xml")
-    @click.argument("name")
-    @click.option("-o", "--output", type=click.File("wb"), default="-")
+    @click.argument("name", metavar="ID")
+    @click.option("-o", "--output", type=click.File("wb"), default="-", help="The file to write; - is standard output.")
     @table_option
     @click.option("--json", "as_json", is_flag=True, help="Print JSON: id, media, and the body as text or base64.")
     @click.pass_context

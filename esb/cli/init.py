@@ -15,7 +15,7 @@ from esb.table import starter
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def init(folder: Path, as_json: bool) -> None:
-    """Write a small working project: a table, a sample message, a test."""
+    """Write a small working project: a table with a free port and a test, a sample message, a folder for adapters."""
     if folder.exists() and any(folder.iterdir()):
         raise Failed(f"{folder} is not empty", 2)
     show({"files": list(starter.write(folder, _free_port()))}, as_json, paths)

@@ -31,7 +31,7 @@ def status(file: Path | None, as_json: bool, html: bool) -> None:
 
 def _status(answer: Any) -> None:
     click.echo(
-        f"{answer['bus']}: {'running' if answer['running'] else 'stopped'}, {answer['table']} {answer['hash'][:12]}"
+        f"{answer['bus']}: {'running' if answer['running'] else 'stopped'}, {Path(answer['table']).name} {answer['hash'][:12]}"
     )
     for item in answer["problems"]:
         click.echo(f"! {item['component']} is {item['state']}: {plain(item['reason'])}")
@@ -84,11 +84,11 @@ def _account(answer: Any) -> None:
 @click.group(invoke_without_command=True, epilog="Example: esb messages --route orders --key order=4711")
 @table_option
 @json_option
-@click.option("--route")
-@click.option("--state", help="open done quarantined unmatched dropped dead expired split")
-@click.option("--since", help="2026-03-01T02:10:00+01:00")
-@click.option("--key", help="NAME=VALUE of a business key")
-@click.option("--limit", type=int, default=50)
+@click.option("--route", help="Of this route only.")
+@click.option("--state", help="In this state only: open done quarantined unmatched dropped dead expired split")
+@click.option("--since", help="From this time on, such as 2026-03-01T02:10:00+01:00.")
+@click.option("--key", help="NAME=VALUE of a business key (the route's `keys`).")
+@click.option("--limit", type=int, default=50, help="At most so many.")
 @click.pass_context
 def messages(context: click.Context, /, file: Path | None, as_json: bool, **wanted: Any) -> None:
     """The newest messages; `esb messages show ID` is what became of one."""
@@ -96,7 +96,8 @@ def messages(context: click.Context, /, file: Path | None, as_json: bool, **want
     if context.invoked_subcommand is None:
         answer = ask(file, "GET", "/messages", wanted)
         show(answer, as_json, _messages)
-        then({"next": "esb messages show ID"})
+        newest = answer["messages"][:1]
+        then({"next": f"esb messages show {newest[0]['id']}" if newest else "esb status"})
 
 
 def _messages(answer: Any) -> None:
@@ -111,8 +112,8 @@ def _keys(keys: Any) -> str:
     return " ".join(f"{name}={value}" for name, value in keys.items())
 
 
-@messages.command("show", epilog="Example: esb messages show 0199c0de-...")
-@click.argument("name")
+@messages.command("show", epilog="Example: esb messages show ID")
+@click.argument("name", metavar="ID")
 @click.option("--body", is_flag=True, help="Show the body too.")
 @table_option
 @json_option
@@ -146,10 +147,10 @@ def journey(answer: Any) -> None:
         click.echo(answer["body"].get("text") or answer["body"].get("base64"))
 
 
-@click.command(epilog="Example: esb tail --route orders")
+@click.command(epilog="Example: esb tail --route orders --count 1")
 @table_option
 @json_option
-@click.option("--route")
+@click.option("--route", help="Of this route only.")
 @click.option("--every", default=1.0, help="Seconds between two looks.")
 @click.option("--count", type=int, help="End after so many messages.")
 def tail(file: Path | None, as_json: bool, route: str | None, every: float, count: int | None) -> None:
@@ -173,8 +174,8 @@ def tail(file: Path | None, as_json: bool, route: str | None, every: float, coun
 @click.group(invoke_without_command=True, epilog="Example: esb waiting --target erp")
 @table_option
 @json_option
-@click.option("--target")
-@click.option("--limit", type=int, default=50)
+@click.option("--target", help="Of this target only.")
+@click.option("--limit", type=int, default=50, help="At most so many.")
 @click.option("--fail-if-any", is_flag=True, help="End with 1 when anything waits.")
 @click.pass_context
 def waiting(

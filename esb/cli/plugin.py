@@ -48,10 +48,10 @@ def _listed(answer: Any) -> None:
 
 @plugin.command("new", epilog="Example: esb plugin new fax")
 @click.argument("name")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("adapters"))
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("adapters"), help="Where it is written.")
 @json_option
 def new(name: str, folder: Path, as_json: bool) -> None:
-    """Write one working adapter with its test: a target that says what it would send."""
+    """Write one working adapter with its test: a target that appends each message to a file."""
     if not name.isidentifier() or not name.islower():
         raise Failed(f"{name!r} cannot be a plugin's name: lower-case letters, digits and _", 2)
     folder.mkdir(mode=0o755, exist_ok=True)

@@ -34,7 +34,7 @@ log = logging.getLogger("esb")
 @click.option("--broker", type=click.Choice(["embedded"]), help="Overrides [bus] broker.")
 @click.option("--json", "as_json", is_flag=True, help='Log as JSON lines, as [bus] log = "json".')
 def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: bool) -> None:
-    """Run the bus until SIGTERM, which drains; a second one stops now."""
+    """Run the bus until SIGTERM, which finishes what is under way; a second one stops now."""
     table, registry = _table(_placed(file), use_last_good)
     logs.begin("json" if as_json else table.bus.log)
     import uvloop
@@ -108,6 +108,7 @@ async def _serve(table: Table, registry: Registry) -> int:
         address = await stack.enter_async_context(serving(bus, metrics))
         await asyncio.to_thread(keep_last_good, table)
         log.info("bus %s runs table %s (%s), control at %s", table.bus.name, table.file, table.hash[:12], address)
+        log.info("next: esb status")
         await ended.wait()
         log.info("stopping: the sources are closed, what is under way is finished (again to stop now)")
         drained = await bus.drain()

@@ -8,7 +8,7 @@ import click
 
 from esb.auth import new_key
 from esb.cli.asking import Failed, json_option, load_table, show, table_of, table_option
-from esb.errors import EsbError
+from esb.errors import ConfigError, EsbError
 from esb.secrets import Secrets
 
 
@@ -17,10 +17,10 @@ def key() -> None:
     """API keys of callers."""
 
 
-@key.command("new", epilog="Example: esb key new partners acme >> keys, then give acme the key")
+@key.command("new", epilog="Example: esb key new partners acme")
 @click.argument("auth")
 @click.argument("name")
-@click.option("--expires", default="", help="2027-01-01")
+@click.option("--expires", default="", help="The day it ends, such as 2027-01-01; none if not given.")
 @table_option
 @json_option
 def new(auth: str, name: str, expires: str, file: Path | None, as_json: bool) -> None:
@@ -29,7 +29,12 @@ def new(auth: str, name: str, expires: str, file: Path | None, as_json: bool) ->
     spec = table.auth.get(auth)
     if spec is None or spec.kind != "api-key":
         raise Failed(f'there is no [auth.{auth}] with api-key = "file:..."', 2)
-    text, line = new_key(name, expires)
+    try:
+        text, line = new_key(name, expires)
+    except ConfigError as error:
+        raise Failed(str(error), 2) from error
+    except ValueError as error:
+        raise Failed(f"{expires!r} is no date; write one like 2027-01-01", 2) from error
     path = table.folder / spec.value.removeprefix("file:")
     with path.open("a") as keys:
         keys.write(line + "\n")
@@ -63,7 +68,7 @@ def listed(context: click.Context, file: Path | None, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def checked(context: click.Context, file: Path | None, as_json: bool) -> None:
-    """The same; ends with 1 when one cannot be read."""
+    """Every secret, as in `list`; ends with 1 when one cannot be read."""
     _tell(file or context.obj, as_json, must_be_there=True)
 
 

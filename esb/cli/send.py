@@ -10,6 +10,9 @@ import click
 
 from esb.cli.asking import ask, json_option, show, table_option, then
 
+STARTING = 5.0
+"""Seconds that a bus may take to start: `esb run &` and `esb send` may be typed in one go."""
+
 
 def headers_option(command: Any) -> Any:
     """`--header k=v`, as often as wanted."""
@@ -31,10 +34,12 @@ def headers_of(given: tuple[str, ...]) -> dict[str, str]:
 @table_option
 @json_option
 def send(route: str, body: Any, headers: tuple[str, ...], file: Path | None, as_json: bool) -> None:
-    """Send a file (- for standard input) into a route of the running bus. Ends with 1 when it is refused."""
+    """Send a file (- for standard input) into a route of the running bus; one that is just starting is waited for.
+
+    Ends with 1 when it is refused."""
     data = base64.b64encode(body.read()).decode()
     asked = {"route": route, "body": data, "headers": headers_of(headers), "name": Path(body.name).name}
-    answer = ask(file, "POST", "/inject", asked, local=False)
+    answer = ask(file, "POST", "/inject", asked, local=False, patience=STARTING)
     show(answer, as_json, _sent)
     then(answer)
 

@@ -24,8 +24,8 @@ TABLES = [
 LINES = [
     (f"{page.relative_to(ROOT)}", line)
     for page in PAGES
-    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    for line in block.splitlines()
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in (shown.removeprefix("$ ") for shown in block.splitlines())
     if line.startswith("esb ")
 ]
 REGISTRY = load_plugins()

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from esb.clock import SystemClock
 from esb.errors import Problem
@@ -24,6 +25,13 @@ SHOWN = re.compile(r"(Wrong|Right):\n\n```toml\n(.*?)```", re.DOTALL)
 FILE = re.compile(r"`(contracts/\S+)`:\n\n```json\n(.*?)```", re.DOTALL)
 TABLES = [
     (page.stem, word, block) for page in sorted(PAGES.glob("*.md")) for word, block in SHOWN.findall(page.read_text())
+]
+SAYS = [
+    (page.stem, *found)
+    for page in sorted(PAGES.glob("*.md"))
+    for found in re.findall(
+        r"Wrong:\n\n```toml\n(.*?)```\n\n`esb check` says:\n\n```text\n(.*?)```", page.read_text(), re.DOTALL
+    )
 ]
 REGISTRY = load_plugins()
 
@@ -69,6 +77,29 @@ def test_every_page_has_its_code_and_a_title_and_says_what_to_do() -> None:
         assert re.fullmatch(rf"# {page.stem} \S.*", lines[0]), page
         assert len(lines) > 3, page
         assert "hat to do" in page.read_text() or "Nothing to do" in page.read_text(), page
+
+
+def said(found: list[Problem], code: str, text: str, shown: str) -> list[str]:
+    """The problems as `esb check` prints them, with the lines counted from the first one that the page shows."""
+    above = text[: text.index(shown)].count("\n")
+    lines = [
+        replace(item, file="routes.toml", line=None if item.line is None else max(1, item.line - above))
+        for item in found
+    ]
+    return [f"{item}{' (warning)' if item.severity != 'error' else ''}" for item in lines]
+
+
+@pytest.mark.parametrize(("code", "block", "shown"), SAYS, ids=[code for code, _, _ in SAYS])
+def test_what_the_check_says_of_a_wrong_table_stands_on_its_page(
+    code: str, block: str, shown: str, tmp_path: Path
+) -> None:
+    text = whole(block, code)
+    page = (PAGES / f"{code}.md").read_text()
+    assert "\n".join(said(problems(tmp_path, page, text), code, text, block)) == shown.rstrip("\n")
+
+
+def test_every_wrong_table_has_what_the_check_says_of_it() -> None:
+    assert sorted({code for code, word, _ in TABLES if word == "Wrong"} - {code for code, _, _ in SAYS}) == []
 
 
 @pytest.mark.parametrize(("code", "word", "block"), TABLES, ids=[f"{code} {word.lower()}" for code, word, _ in TABLES])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 import tomli
 
+from esb.cli import COMMANDS, reference
 from esb.conformance import Examination
 from esb.plugins import load_plugins
 from esb.ports import RESERVED
@@ -74,6 +76,28 @@ STEPS = {
 def test_the_page_is_fresh() -> None:
     """`make docs` writes it anew."""
     assert (ROOT / "docs" / "table.md").read_text() == page(REGISTRY)
+
+
+def test_the_page_of_the_commands_is_fresh() -> None:
+    """`make docs` writes it anew."""
+    assert (ROOT / "docs" / "commands.md").read_text() == reference.page()
+
+
+def test_every_command_stands_in_one_group_of_its_page_and_every_option_has_its_word() -> None:
+    assert sorted(name for _, names in reference.GROUPS.values() for name in names) == sorted(COMMANDS)
+    options = [(name, item) for name, command in reference.commands() for item in command.params]
+    bare = [(name, item.name) for name, item in options if isinstance(item, click.Option) and not item.help]
+    assert bare == []
+
+
+def test_the_verbs_that_the_page_tells_once_are_the_same() -> None:
+    found = [name for name, _ in reference.commands()]
+    verbs = {
+        kind: {name.split()[1] for name in found if name.startswith(f"{kind} ")}
+        for kind in ("dead", "parked", "quarantine")
+    }
+    assert verbs["dead"] - verbs["parked"] == {"replay"}
+    assert verbs["parked"] == verbs["quarantine"]
 
 
 def test_every_key_of_the_table_has_its_word() -> None:

@@ -112,6 +112,14 @@ def test_a_discard_without_its_reason_is_2(shop: str) -> None:
     assert "--reason" in said.output
 
 
+def test_a_key_s_name_that_the_keys_file_cannot_hold_is_2(shop: str) -> None:
+    Path(shop).write_text(Path(shop).read_text() + '\n[auth.partners]\napi-key = "file:partners.keys"\n')
+    said = call("key", "new", "partners", "Smith, Jones", "-f", shop)
+    assert (said.exit_code, isinstance(said.exception, SystemExit)) == (2, True)
+    assert "E181" in said.output
+    assert call("key", "new", "partners", "acme", "--expires", "soon", "-f", shop).exit_code == 2
+
+
 def test_an_expression_prints_json_with_money_exact() -> None:
     said = call("eval", "decimal(body.total) * 3", "--input", "-", text='{"total": "1.10"}')
     assert (said.exit_code, said.stdout) == (0, "3.30\n")
@@ -141,6 +149,32 @@ def test_explain_tells_the_case_its_leaves_the_retries_and_the_once_key(shop: st
     for word in ("closed: false", "body.Order.Customer", "rest: otherwise", "again after", "once: 4711"):
         assert word in said.output
     assert call("explain", "ordres", "--input", "-", "-f", shop, text="x").exit_code == 2
+
+
+def test_explain_names_the_code_of_what_went_wrong(shop: str) -> None:
+    said = call("explain", "orders", "--input", "-", "-f", shop, text="<Order")
+    assert said.exit_code == 1
+    assert "step     read: M210 not XML" in said.output
+    assert "=> refused M210 422" in said.output
+
+
+def test_a_plugin_whose_hook_fails_is_named(shop: str) -> None:
+    plugin = "from esb import Component, hook\n\n\n@hook\ndef esb_steps():\n    return [Component(kind='step')]\n"
+    path = Path(shop).parent / "adapters" / "stamp.py"
+    path.write_text(plugin)
+    path.chmod(0o644)
+    said = call("check", "-f", shop)
+    assert said.exit_code == 2
+    assert "E135 stamp: its esb_steps failed: TypeError" in said.output
+
+
+def test_a_secret_that_is_not_there_is_2_with_its_code(shop: str) -> None:
+    table = Path(shop)
+    admin = '[bus]\nadmin = "127.0.0.1:9"\nadmin_key = "secret:gone"\n'
+    table.write_text(table.read_text().replace("[bus]\n", admin) + SECRETS)
+    said = call("status", "-f", shop)
+    assert said.exit_code == 2
+    assert 'E180 secret "gone"' in said.output
 
 
 def test_secrets_are_listed_without_their_values(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
