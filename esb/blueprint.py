@@ -114,7 +114,6 @@ class Draft:
         reads_body = _mentions_body([spec.once or "", *spec.keys.values()])
         streaming = split_at is not None and _streams(steps, split_at) and not reads_body
         asks_body = reads_body or _mentions_body([case.when or "" for case in spec.cases])
-        named = {to.target.name for to in _items(cases, always) if to.target is not None}
         return Blueprint(
             spec=spec,
             steps=steps,
@@ -130,8 +129,18 @@ class Draft:
             blocking=any(step.blocking for step in _all_steps(steps, cases, always)),
             table_hash=self._table.hash,
             namespaces=self._table.namespaces,
-            targets=frozenset(named),
+            targets=frozenset(self._reached(spec, set())),
         )
+
+    def _reached(self, spec: RouteSpec, seen: set[str]) -> Iterator[str]:
+        """Every target that a message of the route may come to, by way of other routes too."""
+        seen.add(spec.name)
+        for to in spec.leads_to:
+            following = self._table.routes.get(to.route or "")
+            if to.target is not None:
+                yield to.target
+            elif following is not None and following.name not in seen:
+                yield from self._reached(following, seen)
 
     async def _case(self, spec: CaseSpec, place: str) -> ReadyCase:
         place = f"{place}.{spec.name}"

@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 UPKEEP = 5.0
 """Seconds between two rounds of pruning and of writing down the time."""
 
+EVER = 1.0
+"""A moment before all others."""
+
 OPENING = 30.0
 """Seconds that a source may take to open."""
 
@@ -164,7 +167,12 @@ class Bus:
             clock=self.clock,
             counters=self.counters,
             waiters=self.waiters,
-            replies={route.name: source.reply for route in self.table.routes.values() for source in route.sources[:1]},
+            replies={
+                route.name: source.reply
+                for route in self.table.routes.values()
+                for source in route.sources
+                if source.reply.kind != "stored"
+            },
             policies={
                 route.name: self.table.retry[route.retry]
                 for route in self.table.routes.values()
@@ -239,7 +247,8 @@ class Bus:
             if kept.scope == "target" and kept.name in self.lanes:
                 lane = self.lanes[kept.name]
                 probe = float(self.table.retry[lane.spec.retry].auth.probe) if kept.until and kept.by == "bus" else None
-                lane.stop(Pause(kept.reason, kept.until, probe, kept.by))
+                # When it was paused is not kept: nothing that waited meanwhile may die of its age.
+                lane.stop(Pause(kept.reason, kept.until, probe, kept.by, since=EVER))
 
     async def _park_homeless(self) -> None:
         """A row whose target is gone parks as no-target (R11)."""
@@ -280,13 +289,17 @@ class Bus:
         try:
             await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            ended = running.done()
             changed.cancel()
             if not running.done():
                 running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-        if running.done() and not running.cancelled():
-            running.result()
-            raise EsbError("the source ended by itself")
+        if not ended:
+            return
+        if running.cancelled():
+            raise EsbError("the source was cancelled by its own library")
+        running.result()
+        raise EsbError("the source ended by itself")
 
     async def _run_source(self, state: SourceState) -> None:
         try:

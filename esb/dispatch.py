@@ -19,6 +19,7 @@ from esb.plugins import is_foreign
 from esb.ports import Receipt, Reply, Target
 from esb.relay import Window
 from esb.replies import Waiters, answers, delivered, failed, pack
+from esb.replies import settled as ended
 from esb.retry import Dead, Failure, History, Park, PauseTarget, RetryAt, RetryPolicy, classify, decide
 from esb.store import Store
 from esb.store.records import AttemptRecord, Settled, Settlement, StoredDelivery
@@ -36,6 +37,9 @@ AUTH_FAILURES = 3
 
 SETTLE_AGAIN = 1.0
 """Seconds before an outcome that could not be committed is committed again."""
+
+PAUSES = 100
+"""Pauses of a target that are remembered: the time in them makes nothing older."""
 
 _FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 
@@ -68,12 +72,14 @@ class Post(Struct, frozen=True, kw_only=True):
 
 
 class Pause(Struct, frozen=True):
-    """Why a lane stands still. `probe` is the seconds between tries of one real delivery; None: a person resumes."""
+    """Why a lane stands still. `probe` is the seconds between tries of one real delivery; None: a person resumes.
+    `since` is when it began, where that was before now."""
 
     reason: str
     until: float | None = None
     probe: float | None = None
     by: str = "bus"
+    since: float | None = None
 
 
 class Lane:
@@ -105,6 +111,7 @@ class Lane:
         self._bucket = Bucket(spec, post.clock)
         self._auth_failed: set[str] = set()
         self._rejected = 0
+        self._pauses: list[tuple[float, float | None]] = []
         self._unsettled = 0
         self._under_way = 0
         self._draining = False
@@ -152,7 +159,11 @@ class Lane:
             if self._draining or (self.pause is not None and not self._probing()):
                 self.window.give_back(row)
                 continue
-            await self._bucket.token()
+            try:
+                await self._bucket.token()
+            except asyncio.CancelledError:
+                self._let_go(row)
+                raise
             await self._tried(row)
             count += 1
             if count % GIVE_WAY == 0:
@@ -211,10 +222,14 @@ class Lane:
     def stop(self, pause: Pause) -> None:
         """No more deliveries until `resume`, the end of `until`, or a probe that succeeds."""
         self._resumed.clear()
+        if self.pause is None:
+            self._pauses = [*self._pauses[-PAUSES:], (pause.since or self._post.clock.now(), None)]
         self.pause = pause
 
     def resume(self) -> None:
         """Deliveries go on; what was counted against the target is forgotten."""
+        if self.pause is not None:
+            self._pauses[-1] = (self._pauses[-1][0], self._post.clock.now())
         self.pause = None
         self._auth_failed.clear()
         self._rejected = 0
@@ -234,9 +249,7 @@ class Lane:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                # The lane ends or is opened anew: the row is read again, nothing is known of this try.
-                self.window.release(row)
-                self.window.look()
+                self._let_go(row)  # the lane ends or is opened anew
                 raise
             self._failed(row, MaybeSent("the target was cancelled by its own library"), started)
         except _FAULTS as error:
@@ -246,13 +259,21 @@ class Lane:
         finally:
             self._post.store.inflight.leave(slot)
 
+    def _let_go(self, row: StoredDelivery) -> None:
+        """The row is read again from the store: nothing is known of this try."""
+        self.window.release(row)
+        self.window.look()
+
     async def _deliver(self, delivery: Delivery) -> Receipt | None:
         assert self._target is not None
         timeout = asyncio.timeout(float(self.spec.timeout))
         try:
             async with timeout:
                 delivering = self._target.deliver(delivery)
-                return await (self._post.watchdog.driven(delivering) if self._foreign else delivering)
+                receipt = await (self._post.watchdog.driven(delivering) if self._foreign else delivering)
+            if receipt is not None and not isinstance(receipt, Receipt):
+                raise TypeError(f"deliver gave {type(receipt).__name__}, not a Receipt or None")
+            return receipt
         except TimeoutError as error:
             if timeout.expired():
                 raise MaybeSent(f"no answer within {self.spec.timeout}", code="D451") from error
@@ -306,9 +327,18 @@ class Lane:
         reply = self._reply(row, receipt)
         note = "" if receipt is None else receipt.note[:1024]
         settlement = Settlement(
-            delivery=row, state="delivered", note=note, answer=None if reply is None else pack(reply)
+            delivery=row,
+            state="delivered",
+            note=note,
+            answer=None if reply is None else pack(reply),
+            decides=reply is None or self._decides(row),
         )
         self._settle(settlement, reply)
+
+    def _decides(self, row: StoredDelivery) -> bool:
+        """Whether this delivery alone is what the sender waits for, not all of them."""
+        spec = answers(self._post.replies, row.route, row.target)
+        return spec is not None and spec.target is not None
 
     def _reply(self, row: StoredDelivery, receipt: Receipt | None) -> Reply | None:
         if not self._post.replies:
@@ -335,10 +365,15 @@ class Lane:
             ms=(now - started) * 1000,
         )
         # While a jump of the clock is not agreed to, nobody knows how old anything is (R12).
-        age = 0.0 if self.hold_expiry else now - row.accepted_at
+        age = 0.0 if self.hold_expiry else self._age(row, now)
         history = History(row.id, row.attempts + 1, age)
         disposition = decide(self._post.policies.get(row.route, self._policy), failure, history, now)
         self._dispose(row, failure, disposition, attempt)
+
+    def _age(self, row: StoredDelivery, now: float) -> float:
+        """Seconds since acceptance in which the target was not paused (R12)."""
+        paused = sum(max(0.0, min(end or now, now) - max(begin, row.accepted_at)) for begin, end in self._pauses)
+        return now - row.accepted_at - paused
 
     def _complain(self, row: StoredDelivery, failure: Failure, error: BaseException) -> None:
         if failure.kind == "fault":
@@ -367,7 +402,7 @@ class Lane:
             case PauseTarget(at=at, probe=probe, reason=reason):
                 outcome = Settlement(delivery=row, state="due", due=at, attempt=attempt, reason=failure.code)
                 self._login_refused(row, probe, reason)
-        self._count_rejected(failure)
+        self._count_rejected(failure, row.route)
         self._settle(outcome, self._bad_reply(row, outcome))
 
     def _end(
@@ -398,11 +433,11 @@ class Lane:
             log.error("target %s: login refused for %d messages: paused", self.name, AUTH_FAILURES)
             self._settle_pause(Pause(f"login refused: {reason}", self._post.clock.now() + probe, probe))
 
-    def _count_rejected(self, failure: Failure) -> None:
+    def _count_rejected(self, failure: Failure, route: str) -> None:
         if failure.kind != "permanent":
             return
         self._rejected += 1
-        limit = self._policy.permanent.in_a_row
+        limit = self._post.policies.get(route, self._policy).permanent.in_a_row
         if limit is not None and self._rejected >= limit and self.pause is None:
             log.error("target %s: %d messages rejected in a row: paused", self.name, limit)
             self._settle_pause(Pause(f"{limit} messages rejected in a row: {failure.text[:200]}"))
@@ -440,14 +475,18 @@ class Lane:
             self.window.nudge()
         if settled.promoted:
             self._post.offer(settled.promoted)
-        if reply is not None:
+        if self._post.replies:
             self._tell(row, reply, settled)
 
-    def _tell(self, row: StoredDelivery, reply: Reply, settled: Settled) -> None:
+    def _tell(self, row: StoredDelivery, reply: Reply | None, settled: Settled) -> None:
         """The waiting sender hears when its target has the message, or when all have, or when one is dead."""
         spec = answers(self._post.replies, row.route, row.target)
-        if spec is not None and (spec.target is not None or settled.state != "open" or reply.status == 502):
+        if spec is None:
+            return
+        if reply is not None and (spec.target is not None or reply.status == 502 or settled.state == "done"):
             self._post.waiters.answer(row.uid, reply)
+        elif settled.state != "open":
+            self._post.waiters.answer(row.uid, ended(row.uid, settled.state, ""))
 
     def _settle_later(self, settlement: Settlement, reply: Reply | None, error: BaseException) -> None:
         if not isinstance(error, StoreError):

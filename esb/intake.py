@@ -251,6 +251,7 @@ class Intake:
                 return stored, unpack(stored.answer)
             if stored.duplicate and stored.state != "open":
                 return stored, settled(uid, stored.state, "")
-            if not stored.duplicate and not acceptance.message.stage and not acceptance.message.deliveries:
+            over = not acceptance.message.deliveries or acceptance.message.state != "open"
+            if not stored.duplicate and not acceptance.message.stage and over:
                 return stored, settled(uid, acceptance.message.state, acceptance.message.reason)
             return stored, await self._door.waiters.within(future, uid, self._reply.timeout)

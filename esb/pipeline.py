@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from esb.blueprint import Blueprint, ReadyCase, ReadyStep, ReadyTo
 from esb.errors import Invalid, MessageError, Problem, StepTimeout, describe
@@ -17,6 +18,7 @@ from esb.ids import derived_uid
 from esb.message import HOPS_HEADER, Headers, Message, Scope
 from esb.ports import Dropped
 from esb.store.records import Made, MessageState, NewBody, NewDelivery, NewMessage
+from esb.store.rows import HELD
 from esb.table.model import OutcomeSpec
 
 HOPS = 16
@@ -73,6 +75,12 @@ class Voice:
 
     def delivery(self, message: Message, delivery: NewDelivery) -> None:
         """A delivery was planned."""
+
+
+def _gravest(fates: Sequence[tuple[MessageState, str] | None]) -> tuple[MessageState, str] | None:
+    """What waits for a person comes before what is only let go; None: no fate but the deliveries'."""
+    told = [fate for fate in fates if fate is not None]
+    return next((fate for fate in told if fate[0] in HELD), told[0] if told else None)
 
 
 class Walk(Struct):
@@ -314,13 +322,10 @@ class Planner:
 
     def _deliver_all(self, messages: list[Message], walk: Walk) -> tuple[MessageState, str]:
         """Routes each message; the state is "open" with deliveries or hand-overs, else why there is none."""
-        fate: tuple[MessageState, str] = ("open", "")
-        for message in messages:
-            ended = self._route(message, walk)
-            fate = ended if ended is not None and fate[0] != "unmatched" else fate
-        if fate[0] == "open" and not walk.deliveries:
-            return "done", ""
-        if walk.deliveries and fate[0] != "unmatched":
+        fate = _gravest([self._route(message, walk) for message in messages])
+        if fate is None:
+            return ("open", "") if walk.deliveries else ("done", "")
+        if walk.deliveries and fate[0] not in HELD:
             return "open", fate[1]
         return fate
 
@@ -333,8 +338,7 @@ class Planner:
         taken = self._cases(message, walk)
         if not taken:
             return self._outcome(self.spec.unmatched, "no case is true")
-        fates = [self._case(case, message, walk) for case in taken]
-        return next((fate for fate in fates if fate is not None), None)
+        return _gravest([self._case(case, message, walk) for case in taken])
 
     def _cases(self, message: Message, walk: Walk) -> list[ReadyCase]:
         scope = self.scope(message)
@@ -456,7 +460,9 @@ class Planner:
             caller=message.caller,
         )
         new = NewBody(data=data, size=len(data), media=media)
-        walk.handed.append(planner.plan(handed, new, made="route", may_refuse=False).message)
+        plan = planner.plan(handed, new, made="route", may_refuse=False)
+        once_for = None if plan.key is None else float(planner.spec.once_for)
+        walk.handed.append(plan.message if once_for is None else replace(plan.message, once_for=once_for))
 
     def _ended(
         self,

@@ -24,10 +24,14 @@ class Transient(Struct, frozen=True, forbid_unknown_fields=True):
     max_age: Duration = Duration(7 * 86400)
 
 
+LEAST = 1.0
+"""Seconds that a target which says "at once" is left alone all the same, unless the policy's first wait is shorter."""
+
+
 class ThrottledPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """`obey` names the header that says how long; `cap` bounds it."""
 
-    obey: str = "Retry-After"
+    obey: Literal["Retry-After"] = "Retry-After"
     cap: Duration = Duration(600)
     max_age: Duration = Duration(7 * 86400)
 
@@ -150,9 +154,9 @@ def decide(policy: RetryPolicy, failure: Failure, history: History, now: float) 
         case "throttled":
             if history.age > policy.throttled.max_age:
                 return Dead(f"throttled for longer than {policy.throttled.max_age}")
-            if failure.after is None:
-                return _again(policy.transient, failure, history, now)
-            return RetryAt(now + min(max(failure.after, 0.0), policy.throttled.cap))
+            least = min(float(policy.transient.first), LEAST)
+            wait = _delay(policy.transient, history) if failure.after is None else max(failure.after, least)
+            return RetryAt(now + min(wait, policy.throttled.cap))
         case "auth":
             if policy.auth.pause == "never":
                 return _again(policy.transient, failure, history, now)

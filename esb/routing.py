@@ -24,7 +24,7 @@ class Cases(Protocol):
 
     def choose(self, scope: Mapping[str, Any], /) -> Chosen: ...
 
-    def matching(self, scope: Mapping[str, Any], /) -> Sequence[int]: ...
+    def matching(self, scope: Mapping[str, Any], /) -> tuple[Sequence[int], Sequence[tuple[int, MissingField]]]: ...
 
     @property
     def programs(self) -> Sequence[Any]: ...
@@ -50,9 +50,13 @@ class Router:
     def route(self, scope: Mapping[str, Any]) -> Routed:
         """Raises ExpressionError (with the attribute `case`) when a case fails other than by a missing field."""
         if self._all:
-            return Routed(tuple(self._cases.matching(scope)))
+            matching, gone = self._cases.matching(scope)
+            return Routed(tuple(matching), _named(gone))
         chosen = self._cases.choose(scope)
         if not chosen.missing:
             return self._none if chosen.index is None else self._single[chosen.index]
-        missing = tuple((index, error.place or str(error)) for index, error in chosen.missing)
-        return Routed(() if chosen.index is None else (chosen.index,), missing)
+        return Routed(() if chosen.index is None else (chosen.index,), _named(chosen.missing))
+
+
+def _named(missing: Sequence[tuple[int, MissingField]]) -> tuple[tuple[int, str], ...]:
+    return tuple((index, error.place or str(error)) for index, error in missing)

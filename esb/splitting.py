@@ -102,6 +102,9 @@ class Splitter:
                 await self._go_on(row)
         except StoreError as error:
             self._wait_for_store(error)
+        except OSError as error:
+            # A disk or a limit of the machine: the message can wait for that.
+            self._wait_for_store(StoreError(f"{row.uid}: {describe(error)}"))
         except Exception as error:
             log.error("planning %s failed", row.uid, exc_info=error)
             await self._give_up(row, f"its planning failed: {type(error).__name__}: {describe(error)}")

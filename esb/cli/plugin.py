@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from esb.cli.asking import Failed, json_option, load_table, paths, show, table_of, table_option
+from esb.cli.asking import Failed, json_option, load_table, paths, plugins_of, show, table_of, table_option
 from esb.errors import ConfigError
+from esb.table.places import find_table
 
 
 @click.group(epilog="Example: esb plugin list")
@@ -25,9 +27,7 @@ def listed(file: Path | None, as_json: bool) -> None:
     try:
         registry = load_table(file)[1]
     except Failed:
-        from esb.plugins import load_plugins
-
-        registry = load_plugins()
+        registry = plugins_of(find_table(file, os.environ))
     rows = [
         {
             "name": item.name, "file": item.file, "hash": item.hash[:12], "version": item.version,

@@ -60,15 +60,16 @@ class Cases:
                     return Choice(found[0], tuple(missing)) if missing else self._single[found[0]]
         return Choice(None, tuple(missing))
 
-    def matching(self, scope: Mapping[str, Any]) -> list[int]:
-        """Every true case, in order. Raises as `choose` does."""
+    def matching(self, scope: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, MissingField]]]:
+        """Every true case, in order, and those that were false for a missing field. Raises as `choose` does."""
         found: list[int] = []
+        missing: list[tuple[int, MissingField]] = []
         for step in self._plan:
             if isinstance(step, Run):
-                found += self._found(step, scope, [])
-            elif self._holds(step, scope, []):
+                found += self._found(step, scope, missing)
+            elif self._holds(step, scope, missing):
                 found.append(step)
-        return found
+        return found, missing
 
     def _holds(self, index: int, scope: Mapping[str, Any], missing: list[tuple[int, MissingField]]) -> bool:
         program = self.programs[index]

@@ -134,7 +134,8 @@ def release_messages(work: Work, rows: Iterable[int], act: Act) -> Acted:
     count = 0
     for number in rows:
         found = work.db.execute(
-            "SELECT route, accepted_at, state, coalesce(edited, body), uid FROM message WHERE id = ? AND worst < 5",
+            "SELECT route, accepted_at, state, coalesce(edited, body), uid FROM message WHERE id = ?"
+            " AND (worst < 5 OR state <> 'dead')",
             (number,),
         ).fetchone()
         if found is None or found[2] not in HELD:

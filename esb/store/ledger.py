@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from esb.errors import Conflict
 from esb.ids import derived_uid
 from esb.store.records import Acceptance, Stored
-from esb.store.rows import Draft
+from esb.store.rows import Draft, Row
 from esb.store.work import Work
 
 CLAIM = "claim"
@@ -131,16 +131,49 @@ def resolve_repeat(db: sqlite3.Connection, item: Draft, now: float) -> bool:
     return False
 
 
+def drop_repeats(db: sqlite3.Connection, item: Draft, now: float) -> None:
+    """Of the messages that a draft hands to other routes, those that their route's once-key knows are not made again
+    (looked at when a batch failed); the message that would have made them says so."""
+    for uid, lives in (item.once or {}).items():
+        found = db.execute("SELECT accepted_at FROM message WHERE uid = ?", (uid,)).fetchone()
+        if found is None:
+            continue
+        place = next(index for index, row in enumerate(item.messages) if row[1] == uid)
+        if now - found[0] > lives:
+            _renamed(item, place, derived_uid(uid, "again", repr(now)))
+        else:
+            _leave_out(item, item.messages.pop(place))
+
+
+def _leave_out(item: Draft, gone: Row) -> None:
+    """A message's rows out of the draft. `gone` is its row as rows.add_message made it."""
+    bodies = {gone[16], *(row[9] for row in item.deliveries if row[1] == gone[0])}
+    item.bodies = [row for row in item.bodies if row[0] not in bodies]
+    item.deliveries = [row for row in item.deliveries if row[1] != gone[0]]
+    item.rows[:] = [row for row in item.rows if row.message != gone[0]]
+    item.keyed = None if item.keyed is None else [row for row in item.keyed if row[2] != gone[0]]
+    first = list(item.messages[0])
+    first[13] = first[13] or f"duplicate: route {gone[8]} has this key already"
+    item.messages[0] = tuple(first)
+    for row in [row for row in item.messages if row[3] == gone[0]]:
+        item.messages.remove(row)
+        _leave_out(item, row)
+
+
 def _rename(item: Draft, uid: str) -> None:
     """Another uid for the draft's own message."""
-    row, _, *rest = item.messages[0]
-    item.messages[0] = (row, uid, *rest)
-    for delivery in item.rows:
-        if delivery.message == row:
-            delivery.uid = uid
+    _renamed(item, 0, uid)
     if isinstance(item.outcome, Stored):
         before = item.outcome
         item.outcome = Stored(uid=uid, state=before.state, message=before.message, deliveries=before.deliveries)
+
+
+def _renamed(item: Draft, place: int, uid: str) -> None:
+    row, _, *rest = item.messages[place]
+    item.messages[place] = (row, uid, *rest)
+    for delivery in item.rows:
+        if delivery.message == row:
+            delivery.uid = uid
 
 
 def answer(work: Work, uid: str, data: bytes) -> None:

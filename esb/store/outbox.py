@@ -20,11 +20,11 @@ FIRST_ATTEMPTS, LAST_ATTEMPTS = 10, 40
 _DELIVERED = """UPDATE delivery SET state = 'delivered', due = NULL, attempts = attempts + 1, error = '', ended_at = ?
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'due'"""
 _DONE = """UPDATE message SET state = 'done', open = 0, worst = 3, closed_at = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND open = 1 AND worst = 0 AND stage = ''"""
+WHERE id IN (SELECT value FROM json_each(?)) AND open = 1 AND worst = 0 AND stage = '' AND state = 'open'"""
 _SHRINK = """UPDATE message SET open = open - :n, worst = max(worst, 3),
 closed_at = CASE WHEN open = :n THEN :now END, state = CASE WHEN open > :n THEN 'open'
 WHEN worst <= 3 THEN 'done' WHEN worst = 4 THEN 'expired' ELSE 'dead' END
-WHERE id IN (SELECT value FROM json_each(:ids)) AND open >= :n"""
+WHERE id IN (SELECT value FROM json_each(:ids)) AND open >= :n AND state = 'open'"""
 _NOT_DONE = "SELECT id, state FROM message WHERE id IN (SELECT value FROM json_each(?)) AND state <> 'done'"
 _FOUND = """SELECT d.state, d.attempts, d.line, d.order_key, d.size, m.accepted_at, m.open, m.worst, m.state, m.stage,
 m.route FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"""
@@ -139,7 +139,7 @@ def settle(work: Work, item: Settlement) -> Settled:
     work.entries.moved(row.target, accepted_at, size, state, after)
     promoted = _follow(work, item, after, key) if line is not None else []
     fate = found[8] if ended is None else _close(work, row, after, found)
-    if item.answer is not None:
+    if item.answer is not None and (item.decides or fate == "done"):
         ledger.answer(work, row.uid, item.answer)
     return Settled(state=fate, promoted=promoted)
 
@@ -187,14 +187,16 @@ def record(work: Work, delivery: int, attempt: AttemptRecord) -> None:
 def reopen(work: Work, message: int) -> None:
     """A delivery of a message that may have ended waits again, or ends in another way: the message's own state is made
     to fit its deliveries, and the books with it (R19)."""
-    route, accepted_at, state, stage = work.db.execute(
-        "SELECT route, accepted_at, state, stage FROM message WHERE id = ?", (message,)
+    route, accepted_at, state, stage, reason = work.db.execute(
+        "SELECT route, accepted_at, state, stage, reason FROM message WHERE id = ?", (message,)
     ).fetchone()
     counts = work.db.execute("SELECT state, count(*) FROM delivery WHERE message = ? GROUP BY 1", (message,)).fetchall()
     left = sum(n for name, n in counts if name in WAITING) + (1 if stage else 0)
     worst = max((WORST[name] for name, _ in counts if name in WORST), default=0)
     after = "open" if left else CLOSES[worst]
-    if after == state:
+    # What planning set aside stays so, whatever becomes of the deliveries beside it, until a person acts.
+    held = state in ("quarantined", "unmatched") or (state == "dead" and reason)
+    if after == state or held:
         work.db.execute("UPDATE message SET open = ?, worst = ? WHERE id = ?", (left, worst, message))
         return
     work.db.execute(_MESSAGE, (left, worst, after, None if left else work.now, message))

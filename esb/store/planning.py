@@ -6,10 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from esb.errors import StoreError
 from esb.store import order
+from esb.store.account import WAITING
 from esb.store.records import NewBody, NewMessage, Progress, StoredDelivery
-from esb.store.rows import CLOSES, HELD, Draft, Numbers, add_deliveries, add_message, fingerprint
+from esb.store.rows import CLOSES, HELD, WORST, Draft, Numbers, add_deliveries, add_message, fingerprint
 from esb.store.work import Work
 
 _PARENT = """SELECT m.parts, m.stage, m.state, m.root, coalesce(m.edited, m.body), b.size, b.media, b.data, b.file,
@@ -35,15 +39,20 @@ def advance(work: Work, progress: Progress) -> list[StoredDelivery]:
         raise StoreError(f"message {message.uid} is gone")
     parts, stage, state, root, body, size, media, data, file, trace, _ = found
     _expect(progress, parts, stage, state)
+    before: list[str] = []
+    if message.stage == "release":
+        progress, before = _missing(work.db, progress)
     chunk = draft_parts(progress.made, message.row, root, work.numbers, work.now)
-    left, worst = 1 if progress.stage else 0, 0
+    left = sum(1 for name in before if name in WAITING) + (1 if progress.stage else 0)
+    worst = gravest = max((WORST[name] for name in before if name in WORST), default=0)
     if progress.deliveries:
         shared = NewBody(data=data, file=file, size=size, media=media)
         waiting, worst = add_deliveries(
             chunk, message, progress.deliveries, message.row, body, shared, work.numbers, work.now
         )
-        left += waiting
-        _only(chunk, message.row, alone=len(progress.deliveries) == 1 and not progress.stage)
+        left, worst = left + waiting, max(worst, gravest)
+        alone = len(progress.deliveries) == 1 and not progress.stage and not before
+        _only(chunk, message.row, alone=alone)
     after: str = progress.state
     if after == "open" and not left:
         after = CLOSES[worst]
@@ -58,6 +67,22 @@ def advance(work: Work, progress: Progress) -> list[StoredDelivery]:
     if after != "open":
         work.entries.message(message.route, message.accepted_at, after)
     return chunk.rows
+
+
+def _missing(db: sqlite3.Connection, progress: Progress) -> tuple[Progress, list[str]]:
+    """Of a message that is planned again, what was not planned the first time, and the states of what was: a target
+    that has it, or will get it, gets no second one."""
+    rows = db.execute("SELECT target, nr, state FROM delivery WHERE message = ?", (progress.message.row,)).fetchall()
+    known = {(target, nr) for target, nr, _ in rows}
+    uids = msgspec.json.encode([item.uid for item in progress.made])
+    query = "SELECT uid FROM message WHERE uid IN (SELECT value FROM json_each(?))"
+    handed = {uid for (uid,) in db.execute(query, (uids,))}
+    kept = replace(
+        progress,
+        deliveries=[item for item in progress.deliveries if (item.target, item.nr) not in known],
+        made=[item for item in progress.made if item.uid not in handed],
+    )
+    return kept, [state for _, _, state in rows]
 
 
 def _expect(progress: Progress, parts: int, stage: str, state: str) -> None:

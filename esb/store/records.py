@@ -48,7 +48,8 @@ class NewMessage(Struct, frozen=True, kw_only=True):
 
     `stage` is how far planning came: "" when it is finished, else the place to go on from (R1). `state` is "open" while
     planning or deliveries are left. `parent` and `part` are the parent's uid and this part's index (from 1).
-    `made_messages` are route hand-overs of the same commit. Messages come with their final `state` computed by the
+    `made_messages` are route hand-overs of the same commit; `once_for` tells of one that its route's once-key gave it
+    its uid, and for how many seconds a second one is a repeat. Messages come with their final `state` computed by the
     plan; the store turns "open" without deliveries and stage into "done".
     """
 
@@ -72,6 +73,7 @@ class NewMessage(Struct, frozen=True, kw_only=True):
     expires: float | None = None
     deliveries: Sequence[NewDelivery] = ()
     made_messages: Sequence[NewMessage] = ()
+    once_for: float | None = None
 
 
 class Acceptance(Struct, frozen=True, kw_only=True):
@@ -153,7 +155,8 @@ class Settlement(Struct, frozen=True, kw_only=True):
     """The outcome of an attempt (or of no attempt: expiry, discard). `state` "due" with `due` schedules a retry.
 
     The store ends the message when its last delivery ends, promotes the next row of an order key (R14) and writes the
-    books, all in one transaction. `answer` goes to the ledger of the message's once-key (R6).
+    books, all in one transaction. `answer` goes to the ledger of the message's once-key (R6): at once where this
+    delivery `decides`, else when it was the last and the message is done.
     """
 
     delivery: StoredDelivery
@@ -165,6 +168,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     maybe_sent: bool = False
     note: str = ""
     answer: bytes | None = None
+    decides: bool = True
     when_stuck: Literal["block", "skip", "park-key"] = "block"
 
 

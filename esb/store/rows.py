@@ -47,7 +47,8 @@ class Draft:
     """All rows of one acceptance (or of one chunk of parts) and what it answers when they are on disk."""
 
     __slots__ = (
-        "acceptance", "bodies", "deliveries", "files", "future", "keyed", "messages", "ordered", "outcome", "rows",
+        "acceptance", "bodies", "deliveries", "files", "future", "keyed", "messages", "once", "ordered", "outcome",
+        "rows",
     )  # fmt: skip
 
     def __init__(self, acceptance: Acceptance | None, future: asyncio.Future[Stored] | None) -> None:
@@ -60,6 +61,7 @@ class Draft:
         self.rows: list[StoredDelivery] = []
         self.keyed: list[tuple[str, str, int]] | None = None
         self.files: list[str] | None = None
+        self.once: dict[str, float] | None = None
         self.ordered = False
 
 
@@ -106,6 +108,8 @@ def add_message(
     if new.keys:
         to.keyed = [*(to.keyed or ()), *((value, name, row) for name, value in new.keys.items())]
     for made in new.made_messages:
+        if made.once_for is not None:
+            to.once = {**(to.once or {}), made.uid: made.once_for}
         add_message(to, made, numbers, now, parent=row, root=root or row)
     return row, state
 

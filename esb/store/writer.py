@@ -229,6 +229,8 @@ class Writer:
         if batch.drafts:
             if batch.careful and ledger.resolve_repeat(work.db, batch.drafts[0], work.now):
                 return settled
+            if batch.careful:
+                ledger.drop_repeats(work.db, batch.drafts[0], work.now)
             outbox.accept(work, batch.drafts)
         return settled
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from esb.table.model import Place, RouteSpec, StepSpec, Table, ToSpec
+from esb.table.model import Place, RouteSpec, SourceSpec, StepSpec, Table, ToSpec
 from esb.table.notes import Notes
 
 _MENTIONS: Final = re.compile(r"\b(body|raw|xpath)\b")
@@ -23,6 +23,7 @@ class Answers:
         self._split = next((i for i, step in enumerate(route.do) if step.component.name == "split"), None)
 
     def check(self) -> None:
+        self._alike()
         self._replies()
         self._handed()
         if self._split is not None:
@@ -31,6 +32,15 @@ class Answers:
             for place in self._refusals(self._route.do):
                 self._unheard(place)
 
+    def _alike(self) -> None:
+        """What several sources of one route say of its messages is the same for all."""
+        for name in ("once", "reply"):
+            told = [source for source in self._route.sources if _told(source, name) is not None]
+            for source in told[1:]:
+                if _told(source, name) != _told(told[0], name):
+                    said = f"{self._front}its sources differ in {name}, which is one for all messages of a route"
+                    self._notes.add((*source.place, name), "E185", said, "write the same, or make two routes")
+
     def _replies(self) -> None:
         """An answer comes from where the route leads."""
         route = self._route
@@ -38,7 +48,13 @@ class Answers:
         reached = {to.target for to in items}
         for source in route.sources:
             reply, place = source.reply, (*source.place, "reply")
-            if reply.target in self._table.targets and reply.target not in reached and not _hands_over(items):
+            if reply.kind != "stored" and self._split is not None:
+                said = f"{self._front}a split message becomes many: there is no one outcome to answer with"
+                self._notes.add(place, "E184", said, 'write reply = "202 after stored"')
+            elif reply.kind != "stored" and reply.target is None and _hands_over(items):
+                said = f"{self._front}what it hands to another route has an outcome of its own, which is not waited for"
+                self._notes.add(place, "E184", said, 'write reply = "202 after stored", or name a target of this route')
+            if reply.target in self._table.targets and reply.target not in reached:
                 said = f"{self._front}the answer waits for {reply.target}, where no case and no to leads"
                 self._notes.add(place, "E169", said, f"it leads to {', '.join(sorted(filter(None, reached)))}")
 
@@ -93,3 +109,10 @@ class Answers:
 
 def _hands_over(items: Sequence[ToSpec]) -> bool:
     return any(to.route is not None for to in items)
+
+
+def _told(source: SourceSpec, name: str) -> object:
+    """What a source says beside its options; None for the default."""
+    if name == "once":
+        return source.once
+    return None if source.reply.kind == "stored" else source.reply

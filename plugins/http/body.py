@@ -77,7 +77,10 @@ async def read(request: web.BaseRequest, limits: BodyLimits) -> bytes | AsyncGen
     if length is not None and length > limits.size:
         raise Refused("A313", f"at most {limits.size} bytes are taken")
     if unpack is None and request.content.is_eof():
-        return request.content.read_nowait()
+        whole = request.content.read_nowait()
+        if len(whole) > limits.size:
+            raise Refused("A313", f"at most {limits.size} bytes are taken")
+        return whole
     pieces = _pieces(request, limits, unpack)
     begun: list[bytes] = []
     size = 0

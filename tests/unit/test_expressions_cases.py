@@ -29,7 +29,7 @@ def test_the_first_true_case_wins() -> None:
 
 def test_all_true_cases_come_in_order() -> None:
     cases = ENVIRONMENT.compile_cases(["body.n > 1", "body.n > 5", "body.zip == 1", None])
-    assert cases.matching({"body": {"n": 3}}) == [0, 3]
+    assert cases.matching({"body": {"n": 3}})[0] == [0, 3]
 
 
 def test_a_missing_field_makes_its_case_false_and_is_told() -> None:
@@ -94,7 +94,7 @@ def test_a_run_of_comparisons_with_literals_is_one_lookup() -> None:
 def test_a_lookup_finds_what_the_comparisons_would(code: Any, first: int | None, every: list[int]) -> None:
     cases = ENVIRONMENT.compile_cases(list(RUNS))
     assert cases.choose({"body": {"code": code}}).index == first
-    assert cases.matching({"body": {"code": code}}) == every
+    assert cases.matching({"body": {"code": code}})[0] == every
 
 
 @given(
@@ -121,7 +121,7 @@ def test_a_case_list_chooses_what_its_expressions_say_one_by_one(
     first = true[0] if true else None
     assert choice.index == first
     assert [index for index, _ in choice.missing] == [index for index in missing if first is None or index < first]
-    assert cases.matching(scope) == true
+    assert cases.matching(scope)[0] == true
 
 
 def test_where_the_field_of_a_run_is_missing_every_case_of_it_is_false() -> None:
