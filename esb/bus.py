@@ -37,6 +37,7 @@ from esb.store import Store, open_store
 from esb.store.records import StoredDelivery
 from esb.table.load import load
 from esb.table.model import ReplySpec, RouteSpec, SourceSpec, Table, TargetSpec
+from esb.table.places import packed, unpacked
 from esb.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -197,18 +198,18 @@ class Bus:
         kept = await self.store.definition(table_hash)
         if kept is None:
             return {}
-        texts = msgspec.msgpack.decode(kept, type=dict[str, str])
         try:
-            table = load(self.table.file, self.registry, text_overrides=texts)
+            older = await asyncio.to_thread(unpacked, kept, self.table.data / "tables" / table_hash)
+            table = load(self.table.file, self.registry, text_overrides=older.texts, kept=older.folder)
             services = BusServices(table, self.registry, self.clock)
             return await self._draft(table, services, AsyncExitStack())
-        except EsbError as error:
+        except (EsbError, OSError, msgspec.DecodeError) as error:
             log.error("table %s can no longer be built: %s", table_hash[:12], error)
             return {}
 
     async def start(self) -> None:
         """Starts what is built: targets first, then what was left over, then the sources."""
-        await self.store.define(self.table.hash, "table", msgspec.msgpack.encode(dict(self.table.text)))
+        await self.store.define(self.table.hash, "table", await asyncio.to_thread(packed, self.table))
         await self._restore_pauses()
         await self._park_homeless()
         for lane in self.lanes.values():
@@ -288,6 +289,13 @@ class Bus:
             raise EsbError("the source ended by itself")
 
     async def _run_source(self, state: SourceState) -> None:
+        try:
+            await self._serve(state)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Out of a task these two would end the loop, and the bus with it.
+            raise RuntimeError(f"{type(error).__name__}: {describe(error)}") from error
+
+    async def _serve(self, state: SourceState) -> None:
         context = self.services.context(state.spec, state.name)
         async with AsyncExitStack() as stack:
             opening = threads.opened(state.spec.component, state.spec.options, context)

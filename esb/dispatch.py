@@ -334,7 +334,9 @@ class Lane:
             params=_evidence(error, self._post.mask),
             ms=(now - started) * 1000,
         )
-        history = History(row.id, row.attempts + 1, now - row.accepted_at)
+        # While a jump of the clock is not agreed to, nobody knows how old anything is (R12).
+        age = 0.0 if self.hold_expiry else now - row.accepted_at
+        history = History(row.id, row.attempts + 1, age)
         disposition = decide(self._post.policies.get(row.route, self._policy), failure, history, now)
         self._dispose(row, failure, disposition, attempt)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from esb.clock import Clock
 from esb.errors import Closing, EsbError, Invalid
 from esb.ids import claimed_uid, new_uid
-from esb.message import Headers, Message
+from esb.message import HOPS_HEADER, Headers, Message
 from esb.pipeline import Plan, Planner
 from esb.ports import Accepted, Incoming, Outcome, Reply
 from esb.replies import Waiters, settled, unpack
@@ -185,6 +185,8 @@ class Intake:
                 headers[lowered] = value
             elif lowered == "esb-hops" and value.isdigit():
                 hops = int(value[:4])
+        if hops:
+            headers[HOPS_HEADER] = str(hops)
         uid = new_uid(now) if incoming.claim is None else claimed_uid(self._route, incoming.claim)
         return Message(
             uid=uid,

@@ -57,6 +57,15 @@ class BadPart(Struct, frozen=True):
     line: int | None = None
 
 
+HOPS_HEADER = "esb-hops"
+"""How many routes and buses a message has come through; the only header of ours that is taken from a sender."""
+
+
+def hops_of(headers: Mapping[str, str]) -> int:
+    """The hops that kept headers tell."""
+    return int(headers.get(HOPS_HEADER, "0"))
+
+
 class Message(Struct, frozen=True, kw_only=True):
     """Headers and a body inside a route. Immutable: steps return new ones through `with_...`.
 
@@ -155,6 +164,11 @@ class Delivery(Struct, frozen=True, kw_only=True):
     content: bytes | None = None
     load: Callable[[], Awaitable[bytes]] | None = None
     stream: Callable[[], AsyncIterator[bytes]] | None = None
+
+    @property
+    def hops(self) -> int:
+        """How many routes and buses the message has come through."""
+        return hops_of(self.headers)
 
     async def body(self) -> bytes:
         """All of the body."""

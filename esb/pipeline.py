@@ -14,7 +14,7 @@ from msgspec import Struct
 from esb.blueprint import Blueprint, ReadyCase, ReadyStep, ReadyTo
 from esb.errors import Invalid, MessageError, Problem, StepTimeout, describe
 from esb.ids import derived_uid
-from esb.message import Headers, Message, Scope
+from esb.message import HOPS_HEADER, Headers, Message, Scope
 from esb.ports import Dropped
 from esb.store.records import Made, MessageState, NewBody, NewDelivery, NewMessage
 from esb.table.model import OutcomeSpec
@@ -203,6 +203,8 @@ class Planner:
     ) -> tuple[Message, str | None, dict[str, str], str]:
         """Leading reads and checks, then once and keys (their moment), then on to a split where there is one."""
         blueprint = self.blueprint
+        if message.hops > HOPS:
+            raise Ending("dead", f"loop: more than {HOPS} hops")
         leading = 0 if blueprint.streaming else blueprint.once_at
         message = self._walk(blueprint.steps[:leading], [message], walk)[0] if leading else message
         key: str | None = once
@@ -260,7 +262,15 @@ class Planner:
             raise self._fault(step, error) from error
         if walk.voice is not None:
             walk.voice.step(step, message, made)
-        return self._checked(step, message, made)
+        checked = self._checked(step, message, made)
+        if step.foreign and any(after.body is given.body and not after.changed for after in made):
+            self._refuse_changed(step, message, given)
+        return checked
+
+    def _refuse_changed(self, step: ReadyStep, message: Message, given: Message) -> None:
+        """A body changed in place would go out in its old bytes: nobody said that it is another."""
+        if given.body != message.body:
+            raise self._fault(step, TypeError("it changed the body in place; give message.with_body(...)"))
 
     def _holds(self, step: ReadyStep, message: Message) -> bool:
         assert step.condition is not None
@@ -439,7 +449,7 @@ class Planner:
             accepted_at=message.accepted_at,
             body=data,
             raw=data,
-            headers=Headers(message.headers),
+            headers=Headers({**message.headers, HOPS_HEADER: str(message.hops + 1)}),
             source=message.source,
             media_type=media,
             hops=message.hops + 1,

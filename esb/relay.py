@@ -136,7 +136,8 @@ class Window:
         self._behind = False
         self._paging = True
         try:
-            rows, more = await self._store.due(self.target, now, room, self._in_hand)
+            size = WINDOW_BYTES - self._bytes
+            rows, more = await self._store.due(self.target, now, room, self._in_hand, size)
         finally:
             self._paging = False
             gone, self._gone = self._gone, set()

@@ -183,6 +183,8 @@ class BusServices:
         found = (folder / path).resolve()
         if not found.is_relative_to(folder):
             raise OptionError("", f'"{path}" lies outside the folder of the table', code="E121")
+        if self.table.kept is not None and (self.table.kept / found.relative_to(folder)).is_file():
+            return self.table.kept.resolve() / found.relative_to(folder)
         if not found.is_file():
             raise OptionError("", f'there is no file "{found.relative_to(folder)}" beside the table', code="E121")
         return found

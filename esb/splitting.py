@@ -15,7 +15,7 @@ from msgspec import Struct
 from esb.clock import Clock
 from esb.errors import DecodeError, MessageError, StoreError, describe
 from esb.ids import derived_uid
-from esb.message import BadPart, Headers, Message, Part
+from esb.message import BadPart, Headers, Message, Part, hops_of
 from esb.pipeline import Planner, Trace
 from esb.ports import Codec, Outcome
 from esb.store import Store
@@ -94,17 +94,28 @@ class Splitter:
 
     async def _one(self, row: OpenMessage) -> None:
         """One message on; what fails is this message's, never the others'."""
+        deaths = self._desk.store.crashed("claim", _place(row, row.parts_done))
         try:
-            await self._go_on(row)
+            if deaths >= POISON:
+                await self._give_up(row, f"poison: the process died {deaths} times while this was being planned")
+            else:
+                await self._go_on(row)
         except StoreError as error:
             self._wait_for_store(error)
         except Exception as error:
             log.error("planning %s failed", row.uid, exc_info=error)
             await self._give_up(row, f"its planning failed: {type(error).__name__}: {describe(error)}")
 
+    def _tell(self, uid: str) -> None:
+        """Whoever waits for the planning goes on."""
+        for future in self._waiting.pop(uid, ()):
+            if not future.done():
+                future.set_result(None)
+
     async def _give_up(self, row: OpenMessage, reason: str) -> None:
         try:
             await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=row.parts_done))
+            self._tell(row.uid)
         except StoreError as error:
             self._wait_for_store(error)
 
@@ -113,17 +124,12 @@ class Splitter:
         if planner is None:
             reason = f"no-table: route {row.route} of table {row.table_hash[:12]} can no longer be built"
             await self._commit(Progress(message=row, state="unmatched", reason=reason))
-        elif (deaths := self._desk.store.crashed("claim", _place(row, row.parts_done))) >= POISON:
-            reason = f"poison: the process died {deaths} times while this was being planned"
-            await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=row.parts_done))
         elif row.stage == "release":
             with self._under_way(row, 0):
                 await self._again(planner, row)
         else:
             await self._split(planner, row)
-        for future in self._waiting.pop(row.uid, ()):
-            if not future.done():
-                future.set_result(None)
+        self._tell(row.uid)
 
     @contextmanager
     def _under_way(self, row: OpenMessage, done: int) -> Iterator[None]:
@@ -403,5 +409,6 @@ def _message(row: OpenMessage, data: bytes) -> Message:
         headers=Headers(row.headers),
         source=row.source,
         media_type=row.media,
+        hops=hops_of(row.headers),
         caller=row.caller,
     )

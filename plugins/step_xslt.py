@@ -22,13 +22,16 @@ class XsltOptions(Struct, frozen=True, forbid_unknown_fields=True):
     params: Mapping[str, Expression] = {}
 
 
+_BESIDE = ("contracts", "maps")
+
+
 class Shelf(etree.Resolver):
     """Finds what a stylesheet includes in the table's `contracts` and `maps`, and nowhere else (DENY_ALL alone still
     lets xsl:include read a file)."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._allowed = [(folder / name).resolve() for name in ("contracts", "maps")]
+        self._allowed = [(folder / name).resolve() for name in _BESIDE]
 
     def resolve(self, url: Any, public_id: Any, context: Any) -> Any:  # type: ignore[override]  # the stubs lack it
         place = Path(url.removeprefix("file://")).resolve()
@@ -76,7 +79,8 @@ def _text(value: Any) -> str:
 def _open(options: XsltOptions, context: Context) -> AbstractAsyncContextManager[Xslt]:
     path = context.resource(options.stylesheet)
     parser = etree.XMLParser(**PARSER)
-    parser.resolvers.add(Shelf(context.folder))
+    beside = next((place for place in path.parents if place.name in _BESIDE), None)
+    parser.resolvers.add(Shelf(context.folder if beside is None else beside.parent))
     try:
         sheet = etree.parse(str(path), parser)
         deny_all = etree.XSLTAccessControl.DENY_ALL  # type: ignore[attr-defined]  # the stubs lack it

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from esb.bus import Bus
-from esb.errors import EsbError, StoreError
+from esb.errors import EsbError, StoreError, describe
 from esb.ports import Incoming
 from esb.secrets import mask
 from esb.store import Act, Acted, Which, account, dead_letters, held, journal, reading
@@ -357,8 +357,8 @@ class Control:
             return {"target": name, "ok": None, "said": f"{spec.component.name} has no probe"}
         try:
             said = await spec.component.probe(spec.options, bus.services.context(spec, f"target.{name}"))
-        except (EsbError, OSError) as error:
-            return {"target": name, "ok": False, "said": str(error)}
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            return {"target": name, "ok": False, "said": describe(error)}
         return {"target": name, "ok": True, "said": said}
 
     async def inject(self, ask: Mapping[str, Any]) -> Any:

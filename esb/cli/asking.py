@@ -218,6 +218,12 @@ def show(answer: Any, as_json: bool, text: Callable[[Any], None]) -> None:
         text(answer)
 
 
+def paths(answer: Any) -> None:
+    """The files that were written, a line each."""
+    for path in answer["files"]:
+        click.echo(path)
+
+
 def table_of(rows: list[list[Any]], heads: list[str]) -> None:
     """Columns for a person; tab-separated ones, without heads, for a pipe."""
     cells = [["" if cell is None else plain(str(cell)) for cell in row] for row in rows]

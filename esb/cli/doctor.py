@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import shutil
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -86,10 +87,34 @@ def _bus(file: Path | None) -> list[dict[str, str]]:
     try:
         ready = asyncio.run(_over_http(table, "GET", "/ready", {}))
     except (OSError, EsbError):
-        return [_finding("bus", False, "it is not running: esb run", warn=True)]
+        return [_finding("bus", False, "it is not running: esb run", warn=True), *_ports(table)]
     found = [_finding(item["component"], False, item["reason"]) for item in ready["problems"]]
     found += [_probed(table, name) for name, spec in table.targets.items() if spec.component.probe is not None]
     return found or [_finding("bus", True, "ready")]
+
+
+def _ports(table: Table) -> list[dict[str, str]]:
+    """Whether the listeners of a stopped bus find their ports free."""
+    used = {
+        getattr(source.options, "listener", None)
+        for route in table.routes.values()
+        for source in route.sources
+        if route.off is None
+    }
+    found = []
+    for name in sorted(set(table.listeners) & used):
+        bind = table.listeners[name].bind
+        host, _, port = bind.rpartition(":")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), int(port)))
+            except OSError as error:
+                found.append(_finding(f"listener {name}", False, f"{bind}: {error.strerror}; see ss -ltnp"))
+            else:
+                found.append(_finding(f"listener {name}", True, f"{bind} is free"))
+    return found
 
 
 def _probed(table: Table, name: str) -> dict[str, str]:

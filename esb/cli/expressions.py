@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from esb import conversion
-from esb.cli.asking import Failed
+from esb.cli.asking import Failed, load_table, table_option
 from esb.cli.send import headers_of, headers_option
 from esb.clock import SystemClock
 from esb.errors import EsbError
@@ -25,8 +25,11 @@ from esb.services import BusServices
 from esb.table.model import Bus, Defaults, Table
 
 
-def _services() -> BusServices:
-    """What components ask for, without a table."""
+def _services(file: Path | None) -> BusServices:
+    """What components ask for: of the table that is named, else without one."""
+    if file is not None:
+        named, registry = load_table(file)
+        return BusServices(named, registry, SystemClock())
     table = Table(file=Path("routes.toml").absolute(), hash="", bus=Bus(), defaults=Defaults())
     return BusServices(table, load_plugins(), SystemClock())
 
@@ -58,12 +61,22 @@ def _codec(services: BusServices, name: str, options: tuple[str, ...]) -> Codec:
 @click.option("--format", "form", default="json", help="How to read it: json, xml, csv.")
 @click.option("--opt", "options", multiple=True, help="NAME=VALUE of the format.")
 @headers_option
+@table_option
+@click.option("--json", "_", is_flag=True, help="Print JSON, as it always does.")
 @click.option("--trace", is_flag=True, help="Show the value of every leaf, and which decided.")
 def evaluate(
-    expression: str, body: Any, form: str, options: tuple[str, ...], headers: tuple[str, ...], trace: bool
+    expression: str,
+    body: Any,
+    form: str,
+    options: tuple[str, ...],
+    headers: tuple[str, ...],
+    file: Path | None,
+    _: bool,
+    trace: bool,
 ) -> None:
-    """Work out an expression; prints JSON. Ends with 2 when it is no expression, 1 when it fails on this message."""
-    services = _services()
+    """Work out an expression; prints JSON. With -f the table's variables, namespaces and plugins are known. Ends with 2
+    when it is no expression, 1 when it fails on this message."""
+    services = _services(file)
     data = b"" if body is None else body.read()
     try:
         program = services.environment.compile(expression)
@@ -126,13 +139,26 @@ def as_json(value: Any) -> str:
 @click.option("--to", "target", required=True, help="The same.")
 @click.option("--from-opt", "from_options", multiple=True, help="NAME=VALUE, as a read step takes it.")
 @click.option("--to-opt", "to_options", multiple=True, help="NAME=VALUE, as a write step takes it.")
+@table_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the format and the converted text.")
 @click.argument("body", type=click.File("rb"))
-def convert(source: str, target: str, from_options: tuple[str, ...], to_options: tuple[str, ...], body: Any) -> None:
+def convert(
+    source: str,
+    target: str,
+    from_options: tuple[str, ...],
+    to_options: tuple[str, ...],
+    file: Path | None,
+    as_json: bool,
+    body: Any,
+) -> None:
     """Turn a file (- for standard input) from one format into another. Ends with 1 when its data is bad."""
-    services = _services()
+    services = _services(file)
     reading, writing = _codec(services, source, from_options), _codec(services, target, to_options)
     try:
         made = conversion.convert(body.read(), reading, writing)
     except EsbError as error:
         raise Failed(f"{error.code} {error}", 1) from error
+    if as_json:
+        click.echo(msgspec.json.encode({"format": target, "text": made.decode("utf-8", "backslashreplace")}).decode())
+        return
     sys.stdout.buffer.write(made)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from esb.cli.asking import ask, json_option, show, stop, table_of, table_option, then
 from esb.cli.look import journey
@@ -111,13 +112,17 @@ def verbs(kind: str, about: str) -> click.Group:
     @click.argument("name", metavar="ID")
     @click.option("-o", "--output", type=click.File("wb"), default="-", help="The file to write; - is standard output.")
     @table_option
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON: id, media, and the body as text or base64.")
     @click.pass_context
-    def exported(context: click.Context, name: str, output: Any, file: Path | None) -> None:
+    def exported(context: click.Context, name: str, output: Any, file: Path | None, as_json: bool) -> None:
         """The original bytes, as they came."""
         answer = ask(file or context.obj, "GET", "/messages/{id}", {"id": name[:36], "body": "1"})
         body = answer.get("body")
         if body is None:
             stop("its body is no longer kept", 1)
+        if as_json:
+            output.write(msgspec.json.encode({"id": answer["id"], "body": body}, enc_hook=str) + b"\n")
+            return
         output.write(body["text"].encode() if "text" in body else base64.b64decode(body["base64"]))
 
     if kind == "dead":

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import click
 
-from esb.cli.asking import Failed
+from esb.cli.asking import Failed, json_option, paths, show
 from esb.table import starter
 
 
 @click.command(epilog="Example: esb init shop")
 @click.argument("folder", type=click.Path(path_type=Path))
-def init(folder: Path) -> None:
+@json_option
+def init(folder: Path, as_json: bool) -> None:
     """Write a small working project: a table with a free port and a test, a sample message, a folder for adapters."""
     if folder.exists() and any(folder.iterdir()):
         raise Failed(f"{folder} is not empty", 2)
-    for path in starter.write(folder, _free_port()):
-        click.echo(path)
+    show({"files": list(starter.write(folder, _free_port()))}, as_json, paths)
     click.echo(f"next: cd {folder}; esb check; esb test; esb run &", err=True)
 
 

@@ -30,9 +30,8 @@ def status(file: Path | None, as_json: bool, html: bool) -> None:
 
 
 def _status(answer: Any) -> None:
-    click.echo(
-        f"{answer['bus']}: {'running' if answer['running'] else 'stopped'}, {answer['table']} {answer['hash'][:12]}"
-    )
+    state = "running" if answer["running"] else "stopped"
+    click.echo(f"{answer['bus']}: {state}, {Path(answer['table']).name} {answer['hash'][:12]}")
     for item in answer["problems"]:
         click.echo(f"! {item['component']} is {item['state']}: {plain(item['reason'])}")
     routes = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from esb.cli.asking import Failed, json_option, load_table, show, table_of, table_option
+from esb.cli.asking import Failed, json_option, load_table, paths, show, table_of, table_option
 from esb.errors import ConfigError
 
 
@@ -49,7 +49,8 @@ def _listed(answer: Any) -> None:
 @plugin.command("new", epilog="Example: esb plugin new fax")
 @click.argument("name")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("adapters"), help="Where it is written.")
-def new(name: str, folder: Path) -> None:
+@json_option
+def new(name: str, folder: Path, as_json: bool) -> None:
     """Write one working adapter with its test: a target that appends each message to a file."""
     if not name.isidentifier() or not name.islower():
         raise Failed(f"{name!r} cannot be a plugin's name: lower-case letters, digits and _", 2)
@@ -60,7 +61,7 @@ def new(name: str, folder: Path) -> None:
             raise Failed(f"{path} is there already", 2)
         path.write_text(text.replace("NAME", name).replace("CLASS", name.title().replace("_", "")))
         path.chmod(0o644)
-        click.echo(path)
+    show({"files": list(made)}, as_json, paths)
     click.echo(f"next: esb plugin check {folder / name}.py", err=True)
 
 

@@ -32,10 +32,11 @@ log = logging.getLogger("esb")
     "--last-good", "use_last_good", is_flag=True, help="While the table is invalid, run the last one that ran."
 )
 @click.option("--broker", type=click.Choice(["embedded"]), help="Overrides [bus] broker.")
-def run(file: Path | None, use_last_good: bool, broker: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help='Log as JSON lines, as [bus] log = "json".')
+def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: bool) -> None:
     """Run the bus until SIGTERM, which finishes what is under way; a second one stops now."""
-    table, registry = _table(file, use_last_good)
-    logs.begin(table.bus.log)
+    table, registry = _table(_placed(file), use_last_good)
+    logs.begin("json" if as_json else table.bus.log)
     import uvloop
 
     try:
@@ -46,6 +47,15 @@ def run(file: Path | None, use_last_good: bool, broker: str | None) -> None:
     except StoreError as error:
         raise Failed(f"{error.code} {error}", 3) from error
     raise SystemExit(code)
+
+
+def _placed(file: Path | None) -> Path | None:
+    """The table's file from the root on, so that a plugin that changes the folder of the process moves nothing; as it
+    was given where there is none: who reads it says so."""
+    try:
+        return find_table(file, os.environ).absolute()
+    except ConfigError:
+        return file
 
 
 def _table(file: Path | None, use_last_good: bool) -> tuple[Table, Registry]:

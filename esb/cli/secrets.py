@@ -22,7 +22,8 @@ def key() -> None:
 @click.argument("name")
 @click.option("--expires", default="", help="The day it ends, such as 2027-01-01; none if not given.")
 @table_option
-def new(auth: str, name: str, expires: str, file: Path | None) -> None:
+@json_option
+def new(auth: str, name: str, expires: str, file: Path | None, as_json: bool) -> None:
     """Make a key for a caller of [auth.AUTH]: its line goes into the keys file; the key is shown this once."""
     table, _ = load_table(file)
     spec = table.auth.get(auth)
@@ -38,7 +39,7 @@ def new(auth: str, name: str, expires: str, file: Path | None) -> None:
     with path.open("a") as keys:
         keys.write(line + "\n")
     path.chmod(0o600)
-    click.echo(text)
+    show({"key": text, "name": name, "file": path}, as_json, lambda said: click.echo(said["key"]))
     click.echo(f"added to {path}; the key is not kept anywhere: give it to {name} now", err=True)
 
 

@@ -34,12 +34,22 @@ class Hand(Container[int], Sized, Protocol):
 
 
 def due(
-    db: sqlite3.Connection, target: str, now: float, limit: int, in_hand: Hand = frozenset()
+    db: sqlite3.Connection, target: str, now: float, limit: int, in_hand: Hand = frozenset(), size: int | None = None
 ) -> tuple[list[StoredDelivery], bool]:
-    """Rows due now that are not in hand, in due order, `limit` at most; and whether more are left."""
+    """Rows due now that are not in hand, in due order, `limit` at most; and whether more are left. Of their bodies
+    no more than `size` bytes, and one row, are read."""
     found = db.execute(_DUE, (target, now, limit + len(in_hand) + 1)).fetchall()
     fresh = [number for (number,) in found if number not in in_hand]
-    return read_deliveries(db, fresh[:limit]), len(fresh) > limit
+    rows: list[StoredDelivery] = []
+    held = looked = 0
+    for number in fresh[:limit]:
+        looked += 1
+        for row in read_deliveries(db, (number,)):
+            rows.append(row)
+            held += 0 if row.content is None else row.size
+        if size is not None and held >= size:
+            break
+    return rows, len(fresh) > looked
 
 
 def next_due(db: sqlite3.Connection, target: str, after: float) -> float | None:

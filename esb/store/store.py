@@ -41,7 +41,7 @@ from esb.store.records import (
 from esb.store.retention import Pruned
 from esb.store.rows import Numbers, draft
 from esb.store.space import Space
-from esb.store.start import Start, write_seen
+from esb.store.start import REMEMBERED, Start, write_seen
 from esb.store.upkeep import Retain, Upkeep
 from esb.store.work import Work
 from esb.store.writer import Writer, unstorable
@@ -89,6 +89,7 @@ class Store:
         self.poisoned = start.poisoned
         self.node, self.generation = start.node, start.generation
         self._crashes = dict(start.crashes)
+        self._begun = parts.clock.now()
         self._parts = parts
         self._writer = parts.writer
         self._readers = parts.readers
@@ -210,10 +211,11 @@ class Store:
     # Lanes
 
     async def due(
-        self, target: str, now: float, limit: int, in_hand: Hand = frozenset()
+        self, target: str, now: float, limit: int, in_hand: Hand = frozenset(), size: int | None = None
     ) -> tuple[list[StoredDelivery], bool]:
-        """Rows due now that are not in hand, in due order, `limit` at most; and whether more are left."""
-        return await self._readers.read(reading.due, target, now, limit, in_hand)
+        """Rows due now that are not in hand, in due order, `limit` at most; and whether more are left. Of their bodies
+        no more than `size` bytes, and one row, are read."""
+        return await self._readers.read(reading.due, target, now, limit, in_hand, size)
 
     async def next_due(self, target: str, after: float) -> float | None:
         """The first due time later than `after`."""
@@ -368,6 +370,8 @@ class Store:
 
     def crashed(self, kind: str, key: str | bytes) -> int:
         """How often the process has died lately with this claim or body under way (R15)."""
+        if self.clock.now() - self._begun > REMEMBERED[kind]:
+            return 0
         return self._crashes.get((kind, Start.key(key)), 0)
 
     # Rounds

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from esb.errors import ConfigError, Problem
@@ -89,6 +90,33 @@ def keep_last_good(table: Table) -> None:
             shutil.copytree(source / folder, fresh / folder)
     shutil.rmtree(kept, ignore_errors=True)
     fresh.rename(kept)
+
+
+class Definition(Struct, frozen=True):
+    """A table as the store keeps it by its hash (R11): its texts by name, and the files beside them that shape it."""
+
+    texts: dict[str, str]
+    beside: dict[str, bytes]
+
+
+def packed(table: Table) -> bytes:
+    """What `unpacked` makes the table of again, whatever became of the files on disk."""
+    source = table.folder if table.kept is None else table.kept
+    paths = [path for name in BESIDE for path in sorted((source / name).rglob("*")) if path.is_file()]
+    beside = {str(path.relative_to(source)): path.read_bytes() for path in paths}
+    return msgspec.msgpack.encode(Definition(dict(table.text), beside))
+
+
+def unpacked(kept: bytes, folder: Path) -> LastGood:
+    """An older table, for `load`; the files beside it are written into the folder, which is made anew."""
+    definition = msgspec.msgpack.decode(kept, type=Definition)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, content in definition.beside.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return LastGood(definition.texts, folder)
 
 
 def _kept_name(name: str) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import count
@@ -16,6 +17,10 @@ from uuid import uuid4
 
 from msgspec import Struct
 
+PART = re.compile(r"\.[0-9a-f]{32}\.part")
+"""The names of files that are being written."""
+STALE = 3600.0
+"""Seconds after which nobody is writing such a file any more."""
 UNTAKEN = (".bad.csv", ".part", ".tmp", ".reason.txt")
 """Endings that a file source never takes."""
 LONGEST = 255
@@ -139,13 +144,19 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
         try:
             os.link(path, folder / fresh, follow_symlinks=False)
         except FileExistsError:
-            if not number:
-                raise
-            continue
+            # A death between the link and the unlink below left the file under both names: it is not another's.
+            if not _is_same(path, folder / fresh):
+                if not number:
+                    raise
+                continue
         path.unlink()
         sync(folder)
         return folder / fresh
     raise FileExistsError(name)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return os.path.samestat(path.stat(follow_symlinks=False), other.stat(follow_symlinks=False))
 
 
 def move(path: Path, folder: Path, name: str) -> Path:
@@ -158,20 +169,34 @@ def move(path: Path, folder: Path, name: str) -> Path:
         if error.errno != errno.EXDEV:
             raise
     part = folder / f".{uuid4().hex}.part"
-    shutil.copy2(path, part, follow_symlinks=False)
-    sync_file(part)
-    place = place_new(part, folder, name)
+    try:
+        shutil.copy2(path, part, follow_symlinks=False)
+        sync_file(part)
+        place = place_new(part, folder, name)
+    finally:
+        part.unlink(missing_ok=True)
     path.unlink()
     return place
 
 
+def sweep(folder: Path) -> None:
+    """Removes what a process that was killed left half written an hour ago or more."""
+    for part in folder.glob(".*.part"):
+        if PART.fullmatch(part.name) and time.time() - part.lstat().st_mtime > STALE:
+            part.unlink(missing_ok=True)
+
+
 def write_part(folder: Path, data: bytes) -> Path:
-    """The data under a temporary name in a folder, fsynced."""
+    """The data under a temporary name in a folder, fsynced; nothing is left of what could not be written."""
     part = folder / f".{uuid4().hex}.part"
-    with part.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     return part
 
 

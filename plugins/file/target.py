@@ -97,6 +97,7 @@ class FileTarget:
 @asynccontextmanager
 async def open_target(options: FileTargetOptions, context: Context) -> AsyncIterator[FileTarget]:
     check_options(options)
+    await context.thread(folders.sweep, context.folder / options.folder)
     yield FileTarget(options, context.folder / options.folder, context)
 
 

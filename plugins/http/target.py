@@ -97,6 +97,7 @@ class HttpCalls:
             headers[name] = delivery.values.get(f"headers.{name}", self._options.headers[name])
         if self._context.id_header:
             headers[self._context.id_header] = delivery.id
+        headers["esb-hops"] = str(delivery.hops + 1)
         return headers
 
     async def _log_in(self, auth: Auth, headers: dict[str, str]) -> float:

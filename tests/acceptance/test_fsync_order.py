@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import aiohttp
+from fault_house import running
 from house_process import ESB, House, free_port
 
 TABLE = """
@@ -54,7 +55,7 @@ async def test_an_fdatasync_lies_between_a_request_and_its_202(tmp_path: Path) -
         str(tmp_path / "routes.toml"),
     ]
     house = House(tmp_path, command)
-    async with house.running():
+    async with running(house, port):
         for number in range(5):
             assert await post(port, f"marker-{number}".encode()) == 202
         await asyncio.sleep(0.3)

@@ -1,0 +1,69 @@
+"""What was accepted is planned by the table of its acceptance, stylesheets and contracts too, whatever is on disk now
+(R11)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esb.bus import open_bus
+from esb.clock import SystemClock
+from esb.message import Headers, Message
+from esb.plugins import load_plugins
+from esb.store.records import NewBody
+from esb.table.load import load
+
+TABLE = """
+esb = 1
+[bus]
+data = "var"
+[defaults]
+owner = "tests@example.org"
+[target.out]
+memory = "out"
+[route.r]
+from = { memory = "r" }
+do = [{ read = "json" }, { check = "order@1" }, { set = { "body.to" = "'old'" } }, { write = "xml", root = "o" },
+      { xslt = "maps/o.xsl" }]
+to = ["out"]
+"""
+SHEET = """<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
+<xsl:include href="names.xsl"/><xsl:template match="/"><VERSION to="{/o/to}"><xsl:call-template name="n"/></VERSION>
+</xsl:template></xsl:stylesheet>"""
+NAMES = """<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
+<xsl:template name="n">NAME</xsl:template></xsl:stylesheet>"""
+
+
+def write(folder: Path, version: str, needed: str) -> Path:
+    for name in ("maps", "contracts"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "maps" / "o.xsl").write_text(SHEET.replace("VERSION", version))
+    (folder / "maps" / "names.xsl").write_text(NAMES.replace("NAME", version))
+    (folder / "contracts" / "order@1.json").write_text(f'{{"type": "object", "required": ["{needed}"]}}')
+    (folder / "routes.toml").write_text(TABLE.replace("old", version))
+    return folder / "routes.toml"
+
+
+def planned(planner: object, body: bytes) -> tuple[str, str]:
+    message = Message(
+        uid="0199c0de-0000-7000-8000-000000000001", route="r", accepted_at=0.0, body=body, raw=body, headers=Headers()
+    )
+    new = planner.plan(message, NewBody(data=body, size=len(body), media=""), may_refuse=False).message  # type: ignore[attr-defined]
+    given = new.deliveries[0].body.data.decode() if new.deliveries else ""
+    return new.state, given
+
+
+async def test_an_older_table_is_built_with_its_own_stylesheets_and_contracts_r11(tmp_path: Path) -> None:
+    registry = load_plugins()
+    table = load(write(tmp_path, "old", "id"), registry)
+    async with open_bus(table, registry, clock=SystemClock(), durable=False):
+        pass
+    changed = load(write(tmp_path, "new", "number"), registry)
+    assert changed.hash != table.hash
+    async with open_bus(changed, registry, clock=SystemClock(), durable=False) as bus:
+        older = await bus.planner("r", table.hash)
+        state, given = planned(older, b'{"id": 1}')
+        assert state == "open"
+        assert '<old to="old">old</old>' in given
+        assert planned(older, b'{"number": 1}')[0] == "quarantined"
+        state, given = planned(await bus.planner("r", changed.hash), b'{"number": 1}')
+        assert '<new to="new">new</new>' in given
