@@ -103,6 +103,7 @@ def test_the_page_for_three_in_the_morning(night: Night, monkeypatch: pytest.Mon
     assert "decision" in said["esb messages show ID"]
     assert "case     order: true" in said["esb explain ROUTE --input FILE"]
     typed(night, "esb resume route orders")
+    assert "not XML" in (night.folder / "drop" / "bad" / "away.xml.reason.txt").read_text()
 
 
 def test_the_broken_table_of_three_in_the_morning(tmp_path: Path) -> None:
