@@ -131,7 +131,8 @@ async def _until(night: Night, house: House) -> None:
     """Returns when the night is as bad as it gets."""
     for _ in range(400):
         held = {kind: (await house.ask(f"/held/{kind}"))[1]["groups"] for kind in HELD}
-        enough = all(sum(group["count"] for group in held[kind]) >= count for kind, count in HELD.items())
+        back = (night.folder / "drop" / "bad" / "away.xml.reason.txt").exists()
+        enough = back and all(sum(group["count"] for group in held[kind]) >= count for kind, count in HELD.items())
         _, status = await house.ask("/status")
         targets = {item["name"]: item for item in status["targets"]}
         if enough and targets["bank"]["paused"] and targets["crm"]["waiting"]:
