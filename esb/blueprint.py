@@ -85,6 +85,14 @@ class Blueprint(Struct, frozen=True, kw_only=True):
     namespaces: Mapping[str, str] = {}
 
 
+def encoding_of(blueprint: Blueprint) -> str | None:
+    """The encoding that the route's first step reads, where it is a read and its format does not say it itself."""
+    first = blueprint.steps[0] if blueprint.steps else None
+    read = first is not None and first.kind == "read" and first.condition is None
+    found: str | None = getattr(first.step.codec, "encoding", None) if first is not None and read else None
+    return found
+
+
 class Opener(Protocol):
     """Opens one component of the table in its context; what it gives lives as long as `stack`."""
 

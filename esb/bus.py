@@ -17,10 +17,11 @@ from functools import partial
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from esb import dispatch, intake, threads
 from esb.auth import open_auth
-from esb.blueprint import Draft
+from esb.blueprint import Draft, encoding_of
 from esb.clock import Clock, SystemClock
 from esb.dispatch import Lane, Pause, Post
 from esb.errors import ConfigError, EsbError, Problem, describe
@@ -309,7 +310,8 @@ class Bus:
             raise RuntimeError(f"{type(error).__name__}: {describe(error)}") from error
 
     async def _serve(self, state: SourceState) -> None:
-        context = self.services.context(state.spec, state.name)
+        encoding = encoding_of(self.planners[state.route.name].blueprint)
+        context = replace(self.services.context(state.spec, state.name), encoding=encoding)
         async with AsyncExitStack() as stack:
             opening = threads.opened(state.spec.component, state.spec.options, context)
             try:

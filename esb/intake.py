@@ -141,6 +141,7 @@ class Intake:
         return Acceptance(
             message=new,
             key=plan.key,
+            sender_key=None if incoming.once == plan.key else incoming.once,
             claim=incoming.claim,
             payload=payload,
             once_for=float(self._planner.spec.once_for),

@@ -240,7 +240,7 @@ class Context(Struct, frozen=True, kw_only=True):
 
     `name` is `route.orders`, `target.erp`, ...; `folder` is what relative paths count from (that of the table's file);
     `every`, `timeout` are the common options in seconds; `auth` is the login that `auth = "NAME"` names;
-    `time_zone` is the bus's.
+    `time_zone` is the bus's; `encoding` is what the route's first read takes bytes for, of a source.
     """
 
     name: str
@@ -253,6 +253,7 @@ class Context(Struct, frozen=True, kw_only=True):
     time_zone: str = "UTC"
     id_header: str | None = None
     reply: str | None = None
+    encoding: str | None = None
 
     def expression(self, text: str) -> Program:
         """Compiles CEL; raises OptionError with the offset."""

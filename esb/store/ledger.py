@@ -31,11 +31,18 @@ def once_scope(route: str, caller: str) -> str:
     return f"once:{route}:{caller}"
 
 
+def sent_scope(route: str, caller: str) -> str:
+    """The sender's own keys, where the route has a once-key beside them."""
+    return f"sent:{route}:{caller}"
+
+
 def names(acceptance: Acceptance) -> list[Name]:
-    """What an acceptance is recognised by: its claim, then its once-key."""
+    """What an acceptance is recognised by: its claim, the sender's own key, then its once-key."""
     found: list[Name] = []
     if acceptance.claim is not None:
         found.append((CLAIM, f"{acceptance.source or acceptance.message.route}:{acceptance.claim}"))
+    if acceptance.sender_key is not None:
+        found.append((sent_scope(acceptance.message.route, acceptance.message.caller), acceptance.sender_key))
     if acceptance.key is not None:
         found.append((once_scope(acceptance.message.route, acceptance.message.caller), acceptance.key))
     return found
@@ -81,19 +88,19 @@ def _known(
         first = inside.get(name)
         if first is not None and isinstance(first.outcome, Stored) and first.acceptance is not None:
             if name[0] != CLAIM and first.acceptance.payload != acceptance.payload:
-                return _conflict(acceptance)
+                return _conflict(name)
             return Stored(uid=first.outcome.uid, duplicate=True, state=first.outcome.state)
         found = work.db.execute(_FIND, name).fetchone()
         if found is None or found[4] <= work.now:
             continue
         if name[0] != CLAIM and found[0] != acceptance.payload:
-            return _conflict(acceptance)
+            return _conflict(name)
         return Stored(uid=found[1], duplicate=True, state=found[2], answer=found[3], message=found[5])
     return None
 
 
-def _conflict(acceptance: Acceptance) -> Conflict:
-    return Conflict(f"the key {acceptance.key!r:.80} was used before with another payload")
+def _conflict(name: Name) -> Conflict:
+    return Conflict(f"the key {name[1]!r:.80} was used before with another payload")
 
 
 def _entries(

@@ -77,11 +77,12 @@ class NewMessage(Struct, frozen=True, kw_only=True):
 
 
 class Acceptance(Struct, frozen=True, kw_only=True):
-    """What one `accept` commits. `key` is the once-key; `claim` the source's claim id (R2); `payload` the SHA-256 that
-    tells a conflict; `answer` is stored with the key when the route already knows it; `once_for` in seconds."""
+    """What one `accept` commits. `key` is the once-key, `sender_key` the sender's own where that is another; `claim`
+    the source's claim id (R2); `payload` the SHA-256 that tells a conflict; `once_for` in seconds."""
 
     message: NewMessage
     key: str | None = None
+    sender_key: str | None = None
     claim: str | None = None
     payload: bytes = b""
     once_for: float = 7 * 86400.0

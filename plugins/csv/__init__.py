@@ -86,6 +86,7 @@ class CsvCodec:
         self._count = count
         self._sums = sums
         self.whole = count is not None or bool(sums)
+        self.encoding: str = options.encoding
         self.media_type = "text/csv; header=present" if options.header == "once" else "text/csv"
         self._layout = Layout(
             dialect=dialect,

@@ -87,7 +87,10 @@ class FileTarget:
         self._folder.mkdir(parents=True, exist_ok=True)
         journal = self._journals.get(name)
         if journal is None:
-            journal = self._journals[name] = Journal(self._folder / name, self._folder / f".esb-{name}.journal")
+            kept = f".esb-{name}.journal"
+            if len(os.fsencode(kept)) > folders.LONGEST:
+                raise Rejected(f"the name {name!r:.40}... is too long for its journal beside it", code="D472")
+            journal = self._journals[name] = Journal(self._folder / name, self._folder / kept)
         if journal.has(delivery.id):
             return Receipt(note=f"{name}, written before")
         start = journal.append(delivery.id, body if body.endswith(b"\n") else body + b"\n")

@@ -128,7 +128,7 @@ class HttpRoute:
         caller = self._caller(headers)
         once = once_key(headers)
         media = headers.get("content-type", "")
-        check_charset(media, self._options.charset)
+        check_charset(media, self._options.charset or self._context.encoding)
         about = {
             "path": parameters,
             "query": query(request.rel_url.raw_query_string),

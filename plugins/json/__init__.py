@@ -45,6 +45,7 @@ class JsonCodec:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._reader = _reader(options, options.encoding)
+        self.encoding: str = options.encoding
         self._items = _reader(options, "utf-8")
         self._write = Writer(
             encoding=options.encoding, nulls=options.nulls, indent=options.indent, depth=options.depth

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from esb import Busy, Component, hook
+from esb import Busy, Component, Incoming, hook
 from esb.bus import open_bus
 from esb.clock import SystemClock
+from esb.errors import ConfigError
+from esb.intake import Intake
 from esb.plugins import load_plugins
 from esb.store import Act, Which
 from esb.table.load import load
@@ -267,3 +269,27 @@ async def test_a_source_that_its_library_cancels_is_opened_again_after_a_wait_fa
         assert Cancels.runs == 1
         assert bus.services.healths["route.r"].state == "down"
         assert "cancelled" in bus.services.healths["route.r"].reason
+
+
+async def test_a_route_that_hands_over_or_splits_has_no_one_outcome_to_answer_with(tmp_path: Path) -> None:
+    for do, to in (("[]", '["route:b"]'), ("[{ read = 'csv' }, { split = 'rows' }]", '["x"]')):
+        (tmp_path / "routes.toml").write_text(
+            table(
+                "[route.b]\nfrom = { route = true }\nto = ['y']\n"
+                f"[route.a]\nfrom = {{ http = 'POST /a', reply = '200 after delivered' }}\ndo = {do}\nto = {to}\n"
+            )
+        )
+        with pytest.raises(ConfigError, match="E184"):
+            load(tmp_path / "routes.toml", load_plugins())
+
+
+async def test_the_reply_of_a_second_source_counts_too_r6() -> None:
+    text = table(
+        "[route.r]\nfrom = [{ memory = 'r' }, { http = 'POST /r', reply = '200 after delivered' }]\nto = ['x']\n"
+    )
+    async with running(text) as bus:
+        spec = bus.bus.table.routes["r"].sources[1].reply
+        intake = Intake(bus.bus.planners["r"], spec, bus.bus._door())
+        sent = await intake(Incoming(body=b"1"))
+        assert sent.reply is not None
+        assert sent.reply.status == 200

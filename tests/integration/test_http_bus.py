@@ -105,6 +105,62 @@ async def test_an_idempotency_key_is_answered_as_the_first_time_and_409_with_ano
         assert len(house.there.seen) == 1
 
 
+async def test_an_idempotency_key_holds_beside_the_once_key_of_the_route_r3(tmp_path: Path, registry: Registry) -> None:
+    once = """
+[route.once]
+from = {{ http = "POST /once/{{id}}", once = "{{body.id}}" }}
+do = [{{ read = "json" }}]
+to = ["erp"]
+"""
+    async with opened(tmp_path, registry, table=TABLE + once) as house:
+        _, first = await house.post("/once/1", b'{"id": 1}', Idempotency_Key="k")
+        status, again = await house.post("/once/1", b'{"id": 1}', Idempotency_Key="k")
+        assert (status, again) == (202, {"id": first["id"], "duplicate": True})
+        status, other = await house.post("/once/1", b'{"id": 2}', Idempotency_Key="k")
+        assert (status, other["code"]) == (409, "M270")
+        status, known = await house.post("/once/1", b'{"id": 1}', Idempotency_Key="other")
+        assert (status, known["duplicate"]) == (202, True)
+        await eventually(lambda: house.there.seen)
+        assert len(house.there.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "charset", "status"),
+    [("csv", "utf-8", 415), ("csv", "windows-1252", 202), ("csv", "us-ascii", 202), ("json", "utf-16", 415)],
+)
+async def test_a_charset_that_the_route_does_not_read_is_415(
+    tmp_path: Path, registry: Registry, path: str, charset: str, status: int
+) -> None:
+    reading = """
+[route.csv]
+from = {{ http = "POST /csv/{{id}}" }}
+do = [{{ read = "csv", encoding = "windows-1252" }}]
+to = ["erp"]
+[route.json]
+from = {{ http = "POST /json/{{id}}" }}
+do = [{{ read = "json" }}]
+to = ["erp"]
+"""
+    async with opened(tmp_path, registry, table=TABLE + reading) as house:
+        said, _ = await house.post(f"/{path}/1", b'["1"]', Content_Type=f"text/x; charset={charset}")
+        assert said == status
+
+
+async def test_a_chunked_body_over_the_limit_is_413_in_one_piece_too(tmp_path: Path, registry: Registry) -> None:
+    small = """
+[route.small]
+from = {{ http = "POST /small/{{id}}", max_body = "1kB" }}
+to = ["erp"]
+"""
+
+    async def chunked() -> AsyncIterator[bytes]:
+        yield b"x" * 4096
+
+    async with opened(tmp_path, registry, table=TABLE + small) as house:
+        status, said = await house.post("/small/1", chunked())
+        assert (status, said["code"]) == (413, "A313")
+
+
 async def test_the_repeat_after_an_unknown_outcome_has_the_same_id(tmp_path: Path, registry: Registry) -> None:
     async with opened(tmp_path, registry, Close(), answer(502), answer(200)) as house:
         await house.post("/orders/1", b"1")
