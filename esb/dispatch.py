@@ -110,7 +110,7 @@ class Lane:
         self._resumed = asyncio.Event()
         self._bucket = Bucket(spec, post.clock)
         self._auth_failed: set[str] = set()
-        self._rejected = 0
+        self._rejected = self._failed_in_a_row = 0
         self._pauses: list[tuple[float, float | None]] = []
         self._unsettled = 0
         self._under_way = 0
@@ -232,7 +232,7 @@ class Lane:
             self._pauses[-1] = (self._pauses[-1][0], self._post.clock.now())
         self.pause = None
         self._auth_failed.clear()
-        self._rejected = 0
+        self._rejected = self._failed_in_a_row = 0
         self._resumed.set()
 
     async def _attempt(self, row: StoredDelivery) -> None:
@@ -319,9 +319,9 @@ class Lane:
         if self.pause is not None and self.pause.probe is not None:
             log.info("target %s answers again: resumed", self.name)
             self._settle_pause(None)
-        if self._auth_failed or self._rejected:
+        if self._auth_failed or self._rejected or self._failed_in_a_row:
             self._auth_failed.clear()
-            self._rejected = 0
+            self._rejected = self._failed_in_a_row = 0
         ended = post.clock.now()
         post.counters.delivered(row.route, row.target, ended - started, ended - row.accepted_at)
         reply = self._reply(row, receipt)
@@ -403,6 +403,7 @@ class Lane:
                 outcome = Settlement(delivery=row, state="due", due=at, attempt=attempt, reason=failure.code)
                 self._login_refused(row, probe, reason)
         self._count_rejected(failure, row.route)
+        self._count_failed(failure)
         self._settle(outcome, self._bad_reply(row, outcome))
 
     def _end(
@@ -441,6 +442,17 @@ class Lane:
         if limit is not None and self._rejected >= limit and self.pause is None:
             log.error("target %s: %d messages rejected in a row: paused", self.name, limit)
             self._settle_pause(Pause(f"{limit} messages rejected in a row: {failure.text[:200]}"))
+
+    def _count_failed(self, failure: Failure) -> None:
+        """The circuit breaker: a target that fails again and again is left alone but for probes (`open_after`)."""
+        if failure.kind not in ("transient", "unknown") or self.spec.open_after is None:
+            return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= self.spec.open_after and self.pause is None:
+            probe = float(self._policy.auth.probe)
+            log.error("target %s: %d failures in a row: paused", self.name, self._failed_in_a_row)
+            reason = f"circuit open after {self._failed_in_a_row} failures in a row: {failure.text[:200]}"
+            self._settle_pause(Pause(reason, self._post.clock.now() + probe, probe))
 
     def _settle_pause(self, pause: Pause | None) -> None:
         """Pauses or resumes, and writes it down so that a restart keeps it."""

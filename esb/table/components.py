@@ -14,7 +14,7 @@ from esb.table import keys, values
 from esb.table.model import Place
 from esb.table.notes import Notes, closest, near_to, one_of, route_of
 
-LATER: Final = frozenset({"poll", "batch", "window", "except", "accepts", "open_after", "node", "lookup", "topic"})
+LATER: Final = frozenset({"poll", "batch", "window", "except", "accepts", "node", "lookup", "topic"})
 """Words of the table that this version does not have."""
 _TAKEN: Final[Mapping[Kind, frozenset[str]]] = {
     "source": keys.SOURCE,

@@ -133,17 +133,15 @@ class TargetSpec(ComponentSpec, frozen=True, kw_only=True):
     order_by: Template | None = None
     when_stuck: Literal["block", "skip", "park-key"] = "block"
     retry: str = "patient"
-    accepts: str | None = None
     timeout: Duration = Duration(30)
     owner: str = ""
     about: str = ""
     off: str | None = None
     paused: str | None = None
+    open_after: int | None = None
     do: tuple[StepSpec, ...] = ()
     id_header: str | None = None
     expires: Duration | None = None
-    backlog_rows: int | None = None
-    backlog_size: Size | None = None
 
 
 class TlsOptions(Struct, frozen=True, forbid_unknown_fields=True):

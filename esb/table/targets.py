@@ -45,6 +45,7 @@ def read_target(draft: Draft, name: str, value: Mapping[str, Any]) -> TargetSpec
         about=plain.text("about"),
         off=plain.text("off", None),
         paused=plain.text("paused", None),
+        open_after=plain.number("open_after", None),
         do=do,
         id_header=plain.text("id_header", None),
         expires=plain.quantity("expires", Duration),

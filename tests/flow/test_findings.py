@@ -293,3 +293,24 @@ async def test_the_reply_of_a_second_source_counts_too_r6() -> None:
         sent = await intake(Incoming(body=b"1"))
         assert sent.reply is not None
         assert sent.reply.status == 200
+
+
+async def test_a_circuit_opens_after_failures_in_a_row_and_a_probe_closes_it() -> None:
+    text = table(
+        "[retry.p]\ntransient = { first = '1s', factor = 1, jitter = '0%' }\nauth = { probe = '30s' }\n"
+        "[target.z]\nmemory = 'z'\nretry = 'p'\nopen_after = 3\nconcurrency = 1\n"
+        "[route.r]\nfrom = { memory = 'r' }\nto = ['z']\n"
+    )
+    async with running(text) as bus:
+        bus.targets["z"].answer(*["down"] * 4)
+        for body in ("1", "2", "3"):
+            await bus.send("r", body)
+        await bus.settled()
+        pause = bus.bus.lanes["z"].pause
+        assert pause is not None
+        assert pause.reason.startswith("circuit open after 3 failures")
+        await bus.advance(29)
+        assert len(bus.targets["z"].received) == 3
+        await bus.advance(90)
+        assert bus.bus.lanes["z"].pause is None
+        assert len(bus.targets["z"].taken) == 3
