@@ -179,9 +179,13 @@ class Draft:
             step = await self._opener(spec, f"{place}.{spec.component.name}", self._stack)
         except OptionError as error:
             raise ConfigError([self._located(spec, error)]) from error
+        kind = _kind(spec, step)
+        if kind == "remote":
+            said = f"step {spec.component.name} waits (async apply), which is not in this version of esb"
+            raise ConfigError([self._located(spec, OptionError("", said, "make apply a plain function", code="E150"))])
         return ReadyStep(
             name=spec.component.name,
-            kind=_kind(spec, step),
+            kind=kind,
             step=step,
             condition=None if spec.condition is None else self._environment.compile(spec.condition),
             bad=spec.bad,

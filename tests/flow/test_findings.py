@@ -314,3 +314,28 @@ async def test_a_circuit_opens_after_failures_in_a_row_and_a_probe_closes_it() -
         await bus.advance(90)
         assert bus.bus.lanes["z"].pause is None
         assert len(bus.targets["z"].taken) == 3
+
+
+class Waits:
+    async def apply(self, message: Any) -> Any:
+        return [message]
+
+
+class WaitingPlugin:
+    __name__ = "waits"
+
+    @hook
+    def esb_steps(self) -> Any:
+        return [
+            Component(
+                kind="step", name="waits", about="asks", options=Options, main="main", open=opening(Waits),
+                example="{ waits = 'x' }",
+            )
+        ]  # fmt: skip
+
+
+async def test_a_step_that_waits_is_refused_before_anything_runs() -> None:
+    text = table("[route.r]\nfrom = { memory = 'r' }\ndo = [{ waits = 'x' }]\nto = ['x']\n")
+    with pytest.raises(ConfigError, match="E150 step waits waits"):
+        async with running(text, plugins=[WaitingPlugin()]):
+            pass
