@@ -370,7 +370,7 @@ class Store:
 
     def crashed(self, kind: str, key: str | bytes) -> int:
         """How often the process has died lately with this claim or body under way (R15)."""
-        if self.clock.now() - self._begun > REMEMBERED[kind]:
+        if not self._crashes or self.clock.now() - self._begun > REMEMBERED[kind]:
             return 0
         return self._crashes.get((kind, Start.key(key)), 0)
 
