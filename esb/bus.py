@@ -218,7 +218,8 @@ class Bus:
 
     async def start(self) -> None:
         """Starts what is built: targets first, then what was left over, then the sources."""
-        await self.store.define(self.table.hash, "table", await asyncio.to_thread(packed, self.table))
+        if await self.store.definition(self.table.hash) is None:
+            await self.store.define(self.table.hash, "table", await asyncio.to_thread(packed, self.table))
         await self._restore_pauses()
         await self._park_homeless()
         for lane in self.lanes.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Protocol
 
@@ -19,7 +19,7 @@ from esb.plugins import is_foreign
 from esb.ports import Receipt, Reply, Target
 from esb.relay import Window
 from esb.replies import Waiters, answers, delivered, failed, pack
-from esb.replies import settled as ended
+from esb.replies import settled as reply_of
 from esb.retry import Dead, Failure, History, Park, PauseTarget, RetryAt, RetryPolicy, classify, decide
 from esb.store import Store
 from esb.store.records import AttemptRecord, Settled, Settlement, StoredDelivery
@@ -324,27 +324,17 @@ class Lane:
             self._rejected = self._failed_in_a_row = 0
         ended = post.clock.now()
         post.counters.delivered(row.route, row.target, ended - started, ended - row.accepted_at)
-        reply = self._reply(row, receipt)
+        spec = answers(post.replies, row.route, row.target)
+        reply = None if spec is None else delivered(spec, row.uid, receipt)
         note = "" if receipt is None else receipt.note[:1024]
         settlement = Settlement(
             delivery=row,
             state="delivered",
             note=note,
             answer=None if reply is None else pack(reply),
-            decides=reply is None or self._decides(row),
+            decides=spec is None or spec.target is not None,
         )
         self._settle(settlement, reply)
-
-    def _decides(self, row: StoredDelivery) -> bool:
-        """Whether this delivery alone is what the sender waits for, not all of them."""
-        spec = answers(self._post.replies, row.route, row.target)
-        return spec is not None and spec.target is not None
-
-    def _reply(self, row: StoredDelivery, receipt: Receipt | None) -> Reply | None:
-        if not self._post.replies:
-            return None
-        spec = answers(self._post.replies, row.route, row.target)
-        return None if spec is None else delivered(spec, row.uid, receipt)
 
     def _failed(self, row: StoredDelivery, error: BaseException, started: float) -> None:
         """Classifies, decides, and writes both down."""
@@ -498,7 +488,7 @@ class Lane:
         if reply is not None and (spec.target is not None or reply.status == 502 or settled.state == "done"):
             self._post.waiters.answer(row.uid, reply)
         elif settled.state != "open":
-            self._post.waiters.answer(row.uid, ended(row.uid, settled.state, ""))
+            self._post.waiters.answer(row.uid, reply_of(row.uid, settled.state, ""))
 
     def _settle_later(self, settlement: Settlement, reply: Reply | None, error: BaseException) -> None:
         if not isinstance(error, StoreError):
@@ -553,11 +543,3 @@ def _evidence(error: BaseException, mask: Callable[[str], str]) -> Mapping[str, 
     if isinstance(error, DeliveryError) and error.evidence:
         said["evidence"] = mask(error.evidence[:4096].decode("utf-8", "replace"))
     return said
-
-
-async def probe(target: Callable[[], Awaitable[str]]) -> str:
-    """Asks a target's probe; raises Unavailable when it has no answer."""
-    try:
-        return await target()
-    except OSError as error:
-        raise Unavailable(describe(error)) from error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -135,7 +134,9 @@ class Intake:
         body, data = await self._body(incoming)
         message = self._message(incoming, data, now)
         payload = body.sha256 or hashlib.sha256(data).digest()
-        with self._under_way(incoming.claim, payload):
+        kind, key = ("claim", incoming.claim) if incoming.claim is not None else ("body", payload)
+        self._refuse_poison(kind, key)
+        with self._door.store.inflight.holding(kind, key):
             plan = await self._plan(message, body, incoming.once)
         new = await self._keep_large(plan.message)
         return Acceptance(
@@ -149,18 +150,11 @@ class Intake:
             checkpoint=None if incoming.checkpoint is None else (self._name, incoming.checkpoint),
         )
 
-    @contextmanager
-    def _under_way(self, claim: str | None, payload: bytes) -> Iterator[None]:
-        """Remembered over the process's death; what it died of again and again is refused for good (R15)."""
-        kind, key = ("claim", claim) if claim is not None else ("body", payload)
+    def _refuse_poison(self, kind: str, key: str | bytes) -> None:
+        """What the process died of again and again is refused for good (R15)."""
         deaths = self._door.store.crashed(kind, key)
         if deaths >= POISON:
             raise Invalid(f"poison: the process died {deaths} times while this was being planned", code="M295")
-        slot = self._door.store.inflight.enter(kind, key)
-        try:
-            yield
-        finally:
-            self._door.store.inflight.leave(slot)
 
     async def _body(self, incoming: Incoming) -> tuple[NewBody, bytes]:
         """The body as it is kept, and its bytes where planning looks at them."""
@@ -184,7 +178,7 @@ class Intake:
             lowered = name.lower()
             if not lowered.startswith("esb-"):
                 headers[lowered] = value
-            elif lowered == "esb-hops" and value.isdigit():
+            elif lowered == HOPS_HEADER and value.isdigit():
                 hops = int(value[:4])
         if hops:
             headers[HOPS_HEADER] = str(hops)

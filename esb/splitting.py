@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,15 +134,9 @@ class Splitter:
             await self._split(planner, row)
         self._tell(row.uid)
 
-    @contextmanager
-    def _under_way(self, row: OpenMessage, done: int) -> Iterator[None]:
+    def _under_way(self, row: OpenMessage, done: int) -> AbstractContextManager[None]:
         """Remembered over the process's death, with how far it had come: what gets on is no poison (R15)."""
-        ring = self._desk.store.inflight
-        slot = ring.enter("claim", _place(row, done))
-        try:
-            yield
-        finally:
-            ring.leave(slot)
+        return self._desk.store.inflight.holding("claim", _place(row, done))
 
     async def planned(self, uid: str) -> Outcome:
         """Waits until the message is planned wholly; then how it ended and which of its parts were rejected."""

@@ -11,6 +11,8 @@ import hashlib
 import mmap
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _HEAD = struct.Struct("<8sqq8x")
@@ -83,6 +85,15 @@ class Inflight:
         if slot:
             self._map[slot : slot + _SLOT.size] = _EMPTY
             self._free.append(slot)
+
+    @contextmanager
+    def holding(self, kind: str, key: int | str | bytes) -> Iterator[None]:
+        """It is under way for as long as the block."""
+        slot = self.enter(kind, key)
+        try:
+            yield
+        finally:
+            self.leave(slot)
 
     def commit(self, message: int, delivery: int) -> None:
         """These rows are on disk now."""

@@ -160,8 +160,14 @@ class Files:
     def _shaping(self) -> Iterator[Path]:
         """Contracts and stylesheets beside the main file and beside each included one."""
         others = {self.path(name).parent for name in self.texts} - {self._file.parent}
-        for place in (folder / name for folder in (self._beside, *sorted(others)) for name in BESIDE):
-            yield from (path for path in sorted(place.rglob("*")) if path.is_file())
+        for folder in (self._beside, *sorted(others)):
+            yield from beside(folder)
+
+
+def beside(folder: Path) -> Iterator[Path]:
+    """The contracts and stylesheets in a table's folder, in order."""
+    for name in BESIDE:
+        yield from (path for path in sorted((folder / name).rglob("*")) if path.is_file())
 
 
 def relative(path: Path, folder: Path) -> str:

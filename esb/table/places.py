@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from esb.errors import ConfigError, Problem
 from esb.table import syntax
-from esb.table.files import BESIDE
+from esb.table.files import BESIDE, beside
 from esb.table.model import Bus, Table
 
 SYSTEM_WIDE: Final = Path("/etc/esb/routes.toml")
@@ -102,9 +102,8 @@ class Definition(Struct, frozen=True):
 def packed(table: Table) -> bytes:
     """What `unpacked` makes the table of again, whatever became of the files on disk."""
     source = table.folder if table.kept is None else table.kept
-    paths = [path for name in BESIDE for path in sorted((source / name).rglob("*")) if path.is_file()]
-    beside = {str(path.relative_to(source)): path.read_bytes() for path in paths}
-    return msgspec.msgpack.encode(Definition(dict(table.text), beside))
+    files = {str(path.relative_to(source)): path.read_bytes() for path in beside(source)}
+    return msgspec.msgpack.encode(Definition(dict(table.text), files))
 
 
 def unpacked(kept: bytes, folder: Path) -> LastGood:

@@ -7,15 +7,17 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from house_process import ESB, House, free_port
 
 HEAD = """
@@ -109,7 +111,7 @@ def injected(folder: Path, *faults: str) -> list[str]:
     return [*command, *ESB, "run", "-f", str(folder / "routes.toml")]
 
 
-async def until(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+async def until(holds: Callable[[], bool], what: str = "it comes to hold", seconds: float = 30.0) -> None:
     """Returns when it holds; fails with what should have come to hold."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -158,6 +160,42 @@ async def post(port: int, body: bytes, path: str = "/orders", key: str | None = 
             return answer.status
     except (aiohttp.ClientError, OSError, TimeoutError):
         return None
+
+
+@asynccontextmanager
+async def under_load(port: int, senders: int, acknowledged: set[bytes]) -> AsyncIterator[None]:
+    """Senders that post a body each after the other until the block ends; what was answered 202 is noted."""
+    stopping = False
+
+    async def send(sender: int) -> None:
+        count = 0
+        while not stopping:
+            count += 1
+            body = f"{sender}-{count}".encode()
+            if await post(port, body) == 202:
+                acknowledged.add(body)
+            else:
+                await asyncio.sleep(0.02)
+
+    running = [asyncio.ensure_future(send(sender)) for sender in range(senders)]
+    try:
+        yield
+    finally:
+        stopping = True
+        await asyncio.gather(*running)
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """A file system of its own in memory."""
+    place.mkdir(parents=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.decode()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 async def drained(house: House, seconds: float = 30.0) -> None:

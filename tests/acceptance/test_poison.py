@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
+from fault_house import ended, until
 from house_process import House
 
 PLUGIN = '''
@@ -61,37 +61,18 @@ def prepared(folder: Path) -> House:
     return house
 
 
-async def died(house: House) -> None:
-    """Returns when the process has ended by itself."""
-    assert house.process is not None
-    for _ in range(400):
-        if house.process.poll() is not None:
-            assert house.process.returncode == 137
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"the bus did not die:\n{house.tail()}")
-
-
-async def appeared(folder: Path, pattern: str, count: int) -> list[Path]:
-    for _ in range(400):
-        found = sorted(folder.glob(pattern))
-        if len(found) >= count:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"no {count} {pattern} in {folder}: {sorted(folder.rglob('*'))}")
-
-
 async def test_a_file_that_kills_the_process_comes_back_after_three_deaths_r15(tmp_path: Path) -> None:
     house = prepared(tmp_path)
     (tmp_path / "drop" / "a.txt").write_text("fatal")
     for _ in range(3):
         house.start()
-        await died(house)
+        assert await ended(house) == 137, house.tail()
     async with house.running():
-        (reason,) = await appeared(tmp_path / "drop" / "bad", "*.reason.txt", 1)
+        await until(lambda: list((tmp_path / "drop" / "bad").glob("*.reason.txt")), "the file comes back")
+        (reason,) = (tmp_path / "drop" / "bad").glob("*.reason.txt")
         assert "M295" in reason.read_text()
         assert "died 3 times" in reason.read_text()
         assert (tmp_path / "drop" / "bad" / "a.txt").read_text() == "fatal"
         (tmp_path / "drop" / "b.txt").write_text("good")
-        await appeared(tmp_path / "out", "*.txt", 1)
+        await until(lambda: list((tmp_path / "out").glob("*.txt")), "the other goes out")
         assert await house.balanced()

@@ -25,6 +25,7 @@ from fault_house import (
     running,
     taken,
     tell,
+    under_load,
     until,
 )
 from house_process import House, Peer, free_port
@@ -66,27 +67,14 @@ async def test_sigterm_under_load_drains_and_exits_0_faults_11(tmp_path: Path) -
     acknowledged: set[bytes] = set()
     async with peer.serving():
         port = make(tmp_path, PEER.format(address=peer.address))
-        house, stopping = House(tmp_path), False
-
-        async def load(sender: int) -> None:
-            count = 0
-            while not stopping:
-                count += 1
-                body = f"{sender}-{count}".encode()
-                if await post(port, body) == 202:
-                    acknowledged.add(body)
-                else:
-                    await asyncio.sleep(0.02)
-
+        house = House(tmp_path)
         async with running(house, port):
-            senders = [asyncio.ensure_future(load(sender)) for sender in range(8)]
-            await until(lambda: len(acknowledged) > 100, "a load")
-            begun = time.monotonic()
-            tell(house, signal.SIGTERM)
-            assert await ended(house, 40) == 0, house.tail()
-            assert time.monotonic() - begun < 30
-            stopping = True
-            await asyncio.gather(*senders)
+            async with under_load(port, 8, acknowledged):
+                await until(lambda: len(acknowledged) > 100, "a load")
+                begun = time.monotonic()
+                tell(house, signal.SIGTERM)
+                assert await ended(house, 40) == 0, house.tail()
+                assert time.monotonic() - begun < 30
             assert all(count == 1 for count in peer.taken.values()), "a clean stop repeats nothing"
         async with running(house, port):
             await drained(house)

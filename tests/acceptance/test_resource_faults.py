@@ -9,8 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,10 @@ from fault_house import (
     post,
     resident,
     running,
+    small_disk,
     taken,
     tell,
+    under_load,
     until,
 )
 from house_process import ESB, House, Peer, free_port
@@ -41,19 +41,6 @@ timeout = "1s"
 from = {{ http = "POST /orders" }}
 to = ["peer"]
 """
-
-
-@contextmanager
-def small_disk(place: Path, size: str) -> Iterator[None]:
-    """A file system of its own in memory."""
-    place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
-    if made.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.decode()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 async def status_becomes(port: int, wanted: int, body: bytes, seconds: float = 20.0) -> None:
@@ -188,27 +175,16 @@ async def test_a_process_that_was_stopped_goes_on_and_repeats_only_with_the_same
     sent: set[bytes] = set()
     async with peer.serving():
         port = make(tmp_path, PEER.format(address=peer.address))
-        house, stopping = House(tmp_path), False
-
-        async def load(sender: int) -> None:
-            count = 0
-            while not stopping:
-                count += 1
-                body = f"{sender}-{count}".encode()
-                if await post(port, body) == 202:
-                    sent.add(body)
-
+        house = House(tmp_path)
         async with running(house, port):
-            senders = [asyncio.ensure_future(load(sender)) for sender in range(4)]
-            await until(lambda: len(sent) > 40, "a load")
-            tell(house, signal.SIGSTOP)
-            # Longer than the target's timeout: what was under way looks late when the process goes on.
-            await asyncio.sleep(1.5)
-            before = len(sent)
-            tell(house, signal.SIGCONT)
-            await until(lambda: len(sent) > before + 40, "the load goes on")
-            stopping = True
-            await asyncio.gather(*senders)
+            async with under_load(port, 4, sent):
+                await until(lambda: len(sent) > 40, "a load")
+                tell(house, signal.SIGSTOP)
+                # Longer than the target's timeout: what was under way looks late when the process goes on.
+                await asyncio.sleep(1.5)
+                before = len(sent)
+                tell(house, signal.SIGCONT)
+                await until(lambda: len(sent) > before + 40, "the load goes on")
             await drained(house)
             assert await house.balanced()
             assert house.stop() == 0

@@ -6,17 +6,16 @@ import asyncio
 import os
 import shutil
 import stat
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fault_house import resident
+from fault_house import resident, small_disk
+from fault_house import until as within
+from file_bus import file_bus
 
-from esb.bus import Bus, open_bus
-from esb.plugins import load_plugins
-from esb.table.load import load
+from esb.bus import Bus
 
 TABLE = """
 esb = 1
@@ -31,21 +30,11 @@ to = ["out"]
 """
 
 
-@asynccontextmanager
-async def running(folder: Path, done: str = "", table: str = TABLE) -> AsyncIterator[Bus]:
-    (folder / "drop").mkdir(exist_ok=True)
-    (folder / "routes.toml").write_text(table.replace("DONE", f', done = "{done}"' if done else ""))
-    registry = load_plugins()
-    async with open_bus(load(folder / "routes.toml", registry), registry, durable=False) as bus:
-        yield bus
+until = partial(within, seconds=15.0)
 
 
-async def until(holds: Callable[[], bool], what: str = "it comes to hold") -> None:
-    for _ in range(1500):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not within 15 s: {what}")
+def running(folder: Path, done: str = "", table: str = TABLE) -> AbstractAsyncContextManager[Bus]:
+    return file_bus(folder, table.replace("DONE", f', done = "{done}"' if done else ""))
 
 
 def delivered(folder: Path) -> list[bytes]:
@@ -59,21 +48,8 @@ async def accepted(bus: Bus) -> int:
     return sum(item.entries.get("accepted", 0) for item in account.sums if item.book == "messages")
 
 
-@contextmanager
-def small_disk(place: Path) -> Iterator[None]:
-    """A file system of its own, of one megabyte, in memory."""
-    place.mkdir(parents=True)
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
-    if made.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.decode()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 async def test_a_done_folder_on_another_device_gets_the_whole_file_faults_68(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "drop" / "done"):
+    with small_disk(tmp_path / "drop" / "done", "1m"):
         assert (tmp_path / "drop").stat().st_dev != (tmp_path / "drop" / "done").stat().st_dev
         async with running(tmp_path) as bus:
             (tmp_path / "drop" / "a.xml").write_bytes(b"a" * 100_000)
@@ -88,7 +64,7 @@ async def test_a_done_folder_on_another_device_gets_the_whole_file_faults_68(tmp
 
 async def test_a_full_done_folder_holds_the_file_back_and_accepts_it_once_faults_68(tmp_path: Path) -> None:
     done = tmp_path / "drop" / "done"
-    with small_disk(done):
+    with small_disk(done, "1m"):
         (done / "ballast").write_bytes(bytes(900_000))
         async with running(tmp_path) as bus:
             health = bus.services.healths

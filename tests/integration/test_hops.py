@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 import aiohttp
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "acceptance"))
+from fault_house import running
 from house_process import House, free_port
 
 TABLE = """
@@ -33,12 +31,7 @@ async def test_a_route_whose_target_posts_to_itself_ends_dead_after_sixteen_hops
     port = free_port()
     house = House(tmp_path)
     house.table.write_text(TABLE.format(port=port))
-    async with house.running(), aiohttp.ClientSession() as client:
-        for _ in range(200):
-            status, _ = await house.ask("/ready")
-            if status == 200:
-                break
-            await asyncio.sleep(0.05)
+    async with running(house, port), aiohttp.ClientSession() as client:
         async with client.post(f"http://127.0.0.1:{port}/round", data=b"x", headers={"esb-hops": sent}) as answer:
             assert answer.status == 202
         for _ in range(200):

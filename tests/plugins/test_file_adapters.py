@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from esb_plugins.file import folders, rejects
 from esb_plugins.file.source import FileOptions, check_options
+from file_bus import file_bus
 
-from esb.bus import Bus, open_bus
+from esb.bus import Bus
 from esb.errors import OptionError
-from esb.plugins import load_plugins
-from esb.table.load import load
 
 TABLE = """
 esb = 1
@@ -34,13 +33,8 @@ to = ["out"]
 WHOLE = TABLE.replace('{ split = "rows" }, { keep = \'body.n != "skip"\', reason = "skipped" }, ', "")
 
 
-@asynccontextmanager
-async def running(folder: Path, text: str = TABLE) -> AsyncIterator[Bus]:
-    (folder / "drop").mkdir(exist_ok=True)
-    (folder / "routes.toml").write_text(text)
-    registry = load_plugins()
-    async with open_bus(load(folder / "routes.toml", registry), registry, durable=False) as bus:
-        yield bus
+def running(folder: Path, text: str = TABLE) -> AbstractAsyncContextManager[Bus]:
+    return file_bus(folder, text)
 
 
 async def until(holds: Callable[[], bool], what: str = "") -> None:
