@@ -159,7 +159,7 @@ def bad_night(folder: Path) -> Iterator[Night]:
         stack.enter_context(bank.there())
         house.start()
         stack.callback(_ended, house)
-        asyncio.run(house.ready())
+        asyncio.run(house.ready(port))
         _post(port, SAMPLE)
         for number in range(HELD["dead"]):
             _post(port, ORDER.format(id=number, customer="ACME", total="none"))

@@ -6,13 +6,12 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,18 +120,9 @@ async def until(holds: Callable[[], bool], what: str = "it comes to hold", secon
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
-@asynccontextmanager
-async def running(house: House, port: int | None = None) -> AsyncIterator[House]:
+def running(house: House, port: int | None = None) -> AbstractAsyncContextManager[House]:
     """A bus whose HTTP sources listen at the port; it is ended with the block, if it has not ended by itself."""
-    async with house.running():
-        if port is not None:
-            await until(lambda: is_open(port), "it listens")
-        yield house
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    return house.running(port)
 
 
 async def ended(house: House, seconds: float = 30.0) -> int:

@@ -32,6 +32,11 @@ def free_port() -> int:
         return port
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Peer:
     """A target over HTTP that remembers what it took, by delivery id, and fails a share of the time."""
 
@@ -90,8 +95,9 @@ class House:
                 self._command, cwd=self.folder, env=self._env, stdout=log, stderr=log, start_new_session=True
             )
 
-    async def ready(self) -> None:
-        """Returns when the bus answers on its admin socket; fails with its log."""
+    async def ready(self, port: int | None = None) -> None:
+        """Returns when the bus answers on its admin socket and listens at its port, where one is given; fails with its
+        log."""
         deadline = time.monotonic() + READY
         while time.monotonic() < deadline:
             assert self.process is not None
@@ -99,7 +105,7 @@ class House:
                 raise AssertionError(f"the bus ended with {self.process.returncode}:\n{self.tail()}")
             with contextlib.suppress(OSError, aiohttp.ClientError, asyncio.TimeoutError):
                 status, _ = await self.ask("/health")
-                if status == 200:
+                if status == 200 and (port is None or is_open(port)):
                     return
             await asyncio.sleep(0.02)
         raise AssertionError(f"the bus is not ready after {READY} s:\n{self.tail()}")
@@ -138,10 +144,10 @@ class House:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[House]:
+    async def running(self, port: int | None = None) -> AsyncIterator[House]:
         self.start()
         try:
-            await self.ready()
+            await self.ready(port)
             yield self
         finally:
             if self.process is not None and self.process.poll() is None:

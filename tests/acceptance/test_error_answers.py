@@ -36,7 +36,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     house = House(folder)
     house.start()
     try:
-        asyncio.run(house.ready())
+        asyncio.run(house.ready(found))
         yield found
     finally:
         house.stop()

@@ -73,7 +73,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempts]:
     with system.there():
         house.start()
         try:
-            asyncio.run(house.ready())
+            asyncio.run(house.ready(port))
             yield Attempts(folder, {name_of(page): posted(port, name_of(page)) for page in PAGES})
         finally:
             house.stop()

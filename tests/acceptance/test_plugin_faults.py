@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fault_house import FILES, ORDERS, OUT, books, ended, is_open, make, post, running, taken, until
-from house_process import ESB, House
+from fault_house import FILES, ORDERS, OUT, books, ended, make, post, running, taken, until
+from house_process import ESB, House, is_open
 
 PLUGIN = Path(__file__).with_name("faulty_plugin.py")
 ERRORS = ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "RecursionError"]
