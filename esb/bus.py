@@ -130,6 +130,7 @@ class Bus:
         for spec in self.table.targets.values():
             self.lanes[spec.name] = self._lane(spec)
         self.relay = Relay({name: lane.window for name, lane in self.lanes.items()}, self._staged)
+        self.store.stored = self.relay.stored
         self.splitter = Splitter(
             Desk(
                 store=self.store,
@@ -327,7 +328,6 @@ class Bus:
     def _door(self) -> Door:
         return Door(
             store=self.store,
-            relay=self.relay,
             clock=self.clock,
             waiters=self.waiters,
             counters=self.counters,

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from esb.blueprint import assemble, templates
 from esb.clock import Clock
+from esb.deadlines import Deadlines
 from esb.errors import DeliveryError, MaybeSent, StoreError, Unavailable, describe
 from esb.expressions import TemplateProgram
 from esb.message import Delivery
@@ -107,6 +108,7 @@ class Lane:
         self._post = post
         self._target: Target | None = None
         self._foreign = False
+        self._deadlines = Deadlines(float(spec.timeout))
         self._resumed = asyncio.Event()
         self._bucket = Bucket(spec, post.clock)
         self._auth_failed: set[str] = set()
@@ -266,18 +268,19 @@ class Lane:
 
     async def _deliver(self, delivery: Delivery) -> Receipt | None:
         assert self._target is not None
-        timeout = asyncio.timeout(float(self.spec.timeout))
+        deadline = self._deadlines.begin()
         try:
-            async with timeout:
-                delivering = self._target.deliver(delivery)
-                receipt = await (self._post.watchdog.driven(delivering) if self._foreign else delivering)
-            if receipt is not None and not isinstance(receipt, Receipt):
-                raise TypeError(f"deliver gave {type(receipt).__name__}, not a Receipt or None")
-            return receipt
-        except TimeoutError as error:
-            if timeout.expired():
+            delivering = self._target.deliver(delivery)
+            receipt = await (self._post.watchdog.driven(delivering) if self._foreign else delivering)
+        except asyncio.CancelledError as error:
+            if deadline.end():
                 raise MaybeSent(f"no answer within {self.spec.timeout}", code="D451") from error
             raise
+        finally:
+            deadline.end()
+        if receipt is not None and not isinstance(receipt, Receipt):
+            raise TypeError(f"deliver gave {type(receipt).__name__}, not a Receipt or None")
+        return receipt
 
     def _delivery(self, row: StoredDelivery) -> Delivery:
         """The row as the target sees it, with the current target's addresses around the planned values (R11)."""

@@ -20,7 +20,7 @@ from esb.ports import Accepted, Incoming, Outcome, Reply
 from esb.replies import Waiters, settled, unpack
 from esb.store import Store
 from esb.store.inflight import POISON
-from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
+from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored
 from esb.table.model import ReplySpec
 from esb.watchdog import Watchdog
 
@@ -41,20 +41,11 @@ class Counters(Protocol):
     def refused(self, route: str, code: str, /) -> None: ...
 
 
-class Relay(Protocol):
-    """Where committed rows go on to."""
-
-    def offer(self, rows: Sequence[StoredDelivery], /) -> None: ...
-
-    def staged(self) -> None: ...
-
-
 class Door(Struct, frozen=True, kw_only=True):
     """What every intake of one bus shares. `planned` waits until a message is planned wholly; plans are made under the
     `watchdog`'s eyes (R18); `open` is false once the bus stops."""
 
     store: Store
-    relay: Relay
     clock: Clock
     waiters: Waiters
     counters: Counters
@@ -112,7 +103,7 @@ class Intake:
     async def _take(self, message: Incoming, acceptance: Acceptance, started: float) -> Accepted:
         """From what is planned to what is on disk."""
         if self._reply.kind == "stored":
-            stored, reply = await asyncio.shield(self._commit(acceptance)), None
+            stored, reply = await self._door.store.accept(acceptance), None
         else:
             stored, reply = await self._commit_and_wait(acceptance)
         if stored.duplicate:
@@ -131,13 +122,21 @@ class Intake:
 
     async def _prepare(self, incoming: Incoming, now: float) -> Acceptance:
         """The plan of a message and what it is recognised by; nothing durable but a large body's file yet."""
-        body, data = await self._body(incoming)
+        given = incoming.body
+        if type(given) is bytes and len(given) <= INLINE:
+            body, data = NewBody(data=given, size=len(given), media=incoming.media_type), given
+        else:
+            body, data = await self._large(incoming)
         message = self._message(incoming, data, now)
         payload = body.sha256 or hashlib.sha256(data).digest()
         kind, key = ("claim", incoming.claim) if incoming.claim is not None else ("body", payload)
         self._refuse_poison(kind, key)
-        with self._door.store.inflight.holding(kind, key):
+        inflight = self._door.store.inflight
+        slot = inflight.enter(kind, key)
+        try:
             plan = await self._plan(message, body, incoming.once)
+        finally:
+            inflight.leave(slot)
         new = await self._keep_large(plan.message)
         return Acceptance(
             message=new,
@@ -156,11 +155,9 @@ class Intake:
         if deaths >= POISON:
             raise Invalid(f"poison: the process died {deaths} times while this was being planned", code="M295")
 
-    async def _body(self, incoming: Incoming) -> tuple[NewBody, bytes]:
-        """The body as it is kept, and its bytes where planning looks at them."""
+    async def _large(self, incoming: Incoming) -> tuple[NewBody, bytes]:
+        """A body that is kept in a file, and its bytes where planning looks at them."""
         given = incoming.body
-        if isinstance(given, bytes) and len(given) <= INLINE:
-            return NewBody(data=given, size=len(given), media=incoming.media_type), given
         kept = await self._door.store.keep(given)
         kept = replace(kept, media=incoming.media_type)
         if kept.data is not None:
@@ -214,15 +211,6 @@ class Intake:
             return delivery
         return replace(delivery, body=replace(await self._door.store.keep(body.data), media=body.media))
 
-    async def _commit(self, acceptance: Acceptance) -> Stored:
-        """The group commit; afterwards, and not before, the rows go on to the relay."""
-        stored = await self._door.store.accept(self._with_reply(acceptance))
-        if stored.deliveries:
-            self._door.relay.offer(stored.deliveries)
-        if acceptance.message.stage and not stored.duplicate:
-            self._door.relay.staged()
-        return stored
-
     def _with_reply(self, acceptance: Acceptance) -> Acceptance:
         """A delivery that a sender waits for ends with its request, unless `late = "deliver"` (R6)."""
         reply = self._reply
@@ -241,7 +229,7 @@ class Intake:
         commit, so that no outcome is missed."""
         uid = acceptance.message.uid
         with self._door.waiters.expect(uid) as future:
-            stored = await asyncio.shield(self._commit(acceptance))
+            stored = await self._door.store.accept(self._with_reply(acceptance))
             if stored.answer is not None:
                 return stored, unpack(stored.answer)
             if stored.duplicate and stored.state != "open":

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from esb.clock import Clock
 from esb.errors import StoreError
 from esb.store import Store
-from esb.store.records import StoredDelivery
+from esb.store.records import NewMessage, Stored, StoredDelivery
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,9 @@ class Relay:
             if window is not None:
                 window.offer((row,))
 
-    def staged(self) -> None:
-        """A message waits for the rest of its planning."""
-        self._staged.set()
+    def stored(self, message: NewMessage, stored: Stored) -> None:
+        """A message is on disk: its rows go on to the lanes; what is planned only in part, to the splitter."""
+        if stored.deliveries:
+            self.offer(stored.deliveries)
+        if message.stage and not stored.duplicate:
+            self._staged.set()

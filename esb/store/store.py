@@ -39,7 +39,7 @@ from esb.store.records import (
     StoredDelivery,
 )
 from esb.store.retention import Pruned
-from esb.store.rows import Numbers, draft
+from esb.store.rows import Draft, Numbers, draft
 from esb.store.space import Space
 from esb.store.start import REMEMBERED, Start, write_seen
 from esb.store.upkeep import Retain, Upkeep
@@ -75,7 +75,8 @@ class Parts:
 class Store:
     """One open store. Made by `open_store`; what is public here is what the floors above may use.
 
-    `clock_jump` are the seconds that the wall clock jumped while the store was closed (R12), `clean_start` tells that
+    `stored` hears of each acceptance that is on disk, in the order of the commits, before its sender does and whether
+    or not it still waits: a message goes on from there. `clock_jump` are the seconds that the wall clock jumped while the store was closed (R12), `clean_start` tells that
     the last end was clean, `inflight` remembers what is under way (R15), `letters` has the verbs of what is held.
     """
 
@@ -97,7 +98,9 @@ class Store:
         self._numbers = parts.numbers
         self._upkeep = Upkeep(parts.folder, parts.readers, self.act, parts.writer.apart)
         self.letters = Letters(parts.readers, parts.bodies, self.act)
+        self.stored: Callable[[NewMessage, Stored], None] = lambda message, stored: None
         self._writer.after = self._committed
+        self._writer.stored = self._heard_of
         self._writer.anew = self._backlog.start
 
     def _committed(self, work: Work) -> None:
@@ -109,6 +112,10 @@ class Store:
             self.bodies.committed(work.files)
         if work.loose:
             self.bodies.remove(work.loose)
+
+    def _heard_of(self, item: Draft) -> None:
+        if item.acceptance is not None and isinstance(item.outcome, Stored):
+            self.stored(item.acceptance.message, item.outcome)
 
     @property
     def refusing(self) -> StoreError | None:

@@ -84,13 +84,15 @@ class Batch:
 class Writer:
     """Opened by `store.open_store`; runs until it is closed and everything submitted is on disk or refused.
 
-    `after` hears of each transaction that is on disk, on the loop, before those who wait for it; `anew` hears what
-    waits, read from the file, when the connection had to be opened anew.
+    `after` hears of each transaction that is on disk, on the loop, before those who wait for it, then `stored` of each
+    acceptance in it, in order, whether or not its sender still waits; `anew` hears what waits, read from the file, when
+    the connection had to be opened anew.
     """
 
     def __init__(self, connection: Connection, clock: Clock, space: Space, node: str) -> None:
         self.refusing: StoreError | None = None
         self.after: Callable[[Work], None] = lambda work: None
+        self.stored: Callable[[Draft], None] = lambda item: None
         self.anew: Callable[[Mapping[str, tuple[int, int]]], None] = lambda waiting: None
         self._connection = connection
         self._clock = clock
@@ -182,14 +184,14 @@ class Writer:
             _resolve(job.future, error)
 
     def _next(self) -> Batch:
-        """What has arrived, up to a transaction's size. Acceptances whose sender is gone already are left out."""
+        """What has arrived, up to a transaction's size. A sender that is gone changes nothing: it may have been read as
+        a yes that its message left it."""
         drafts: list[Draft] = []
         size = 0
         while self._drafts and len(drafts) < MOST and size < MOST_BYTES:
             item = self._drafts.popleft()
-            if item.future is None or not item.future.cancelled():
-                drafts.append(item)
-                size += sum(row[2] for row in item.bodies)
+            drafts.append(item)
+            size += sum([row[2] for row in item.bodies])
         plain, self._plain = self._plain[:MOST], self._plain[MOST:]
         others, self._others = self._others[:MOST], self._others[MOST:]
         return Batch(drafts, plain, others)
@@ -237,10 +239,14 @@ class Writer:
     def _committed(self, batch: Batch, work: Work, settled: Sequence[Settled]) -> None:
         self.after(work)
         for item in batch.drafts:
-            _resolve(item.future, item.outcome)
+            self._stored(item)
         for (_, future), outcome in zip((*batch.plain, *batch.others), settled, strict=True):
             if not future.done():
                 future.set_result(outcome)
+
+    def _stored(self, item: Draft) -> None:
+        self.stored(item)
+        _resolve(item.future, item.outcome)
 
     async def _patiently(self, call: Callable[..., T], *arguments: Any) -> tuple[Work, T]:
         """The transaction; tried again, with jitter and without holding the loop, while another program has the file
@@ -361,7 +367,10 @@ class Writer:
         if full:
             lost = StoreFull("the disk is full")
         for item, stored in zip(batch.drafts, found, strict=True):
-            _resolve(item.future, item.outcome if stored else lost)
+            if stored:
+                self._stored(item)
+            else:
+                _resolve(item.future, lost)
         if batch.careful:
             self._refuse_all(Batch([], batch.plain, batch.others), lost)
         else:

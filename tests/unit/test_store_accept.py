@@ -147,15 +147,18 @@ async def test_when_a_batch_fails_only_the_guilty_is_refused_r4(tmp_path: Path) 
         await check_books(store)
 
 
-async def test_a_caller_that_is_cancelled_before_the_transaction_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_what_a_cancelled_caller_has_handed_in_is_stored_and_goes_on(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         uid = message("erp").uid
+        heard: list[str] = []
+        store.stored = lambda new, stored: heard.append(stored.uid)
         task = asyncio.ensure_future(accept(store, "erp", uid=uid))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await accept(store, "erp")
-        assert await state_of(store, uid) is None
+        assert await state_of(store, uid) == "open"
+        assert heard[0] == uid
         await check_books(store)
 
 
