@@ -76,8 +76,9 @@ class Store:
     """One open store. Made by `open_store`; what is public here is what the floors above may use.
 
     `stored` hears of each acceptance that is on disk, in the order of the commits, before its sender does and whether
-    or not it still waits: a message goes on from there. `clock_jump` are the seconds that the wall clock jumped while the store was closed (R12), `clean_start` tells that
-    the last end was clean, `inflight` remembers what is under way (R15), `letters` has the verbs of what is held.
+    or not it still waits: a message goes on from there. `clock_jump` are the seconds that the wall clock jumped while
+    the store was closed (R12), `clean_start` tells that the last end was clean, `inflight` remembers what is under way
+    (R15), `letters` has the verbs of what is held.
     """
 
     def __init__(self, parts: Parts, start: Start) -> None:
