@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Any
 
 
 class Deadline:
@@ -11,7 +12,7 @@ class Deadline:
 
     __slots__ = ("at", "over", "passed", "task")
 
-    def __init__(self, task: asyncio.Task[object], at: float) -> None:
+    def __init__(self, task: asyncio.Task[Any], at: float) -> None:
         self.task = task
         self.at = at
         self.over = False
@@ -32,10 +33,8 @@ class Deadlines:
         self._running: deque[Deadline] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> Deadline:
-        """The current task has so many seconds from now on, until it says `end`."""
-        task = asyncio.current_task()
-        assert task is not None
+    def begin(self, task: asyncio.Task[Any]) -> Deadline:
+        """The task has so many seconds from now on, until it says `end`."""
         loop = task.get_loop()
         deadline = Deadline(task, loop.time() + self._seconds)
         running = self._running

@@ -154,6 +154,8 @@ class Lane:
                 tasks.create_task(self._work(), name=f"lane {self.name} {number}")
 
     async def _work(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         count = 0
         while True:
             await self._open_road()
@@ -166,15 +168,15 @@ class Lane:
             except asyncio.CancelledError:
                 self._let_go(row)
                 raise
-            await self._tried(row)
+            await self._tried(row, task)
             count += 1
             if count % GIVE_WAY == 0:
                 await asyncio.sleep(0)
 
-    async def _tried(self, row: StoredDelivery) -> None:
+    async def _tried(self, row: StoredDelivery, task: asyncio.Task[Any]) -> None:
         self._under_way += 1
         try:
-            await self._attempt(row)
+            await self._attempt(row, task)
         finally:
             self._under_way -= 1
             self._hush()
@@ -237,7 +239,7 @@ class Lane:
         self._rejected = self._failed_in_a_row = 0
         self._resumed.set()
 
-    async def _attempt(self, row: StoredDelivery) -> None:
+    async def _attempt(self, row: StoredDelivery, task: asyncio.Task[Any]) -> None:
         """One try of one delivery, and its outcome handed to the store."""
         clock = self._post.clock
         started = clock.now()
@@ -247,10 +249,9 @@ class Lane:
         slot = self._post.store.inflight.enter("delivery", row.row)
         try:
             delivery = self._delivery(row)
-            receipt = await self._deliver(delivery)
+            receipt = await self._deliver(delivery, task)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if task.cancelling():
                 self._let_go(row)  # the lane ends or is opened anew
                 raise
             self._failed(row, MaybeSent("the target was cancelled by its own library"), started)
@@ -266,9 +267,9 @@ class Lane:
         self.window.release(row)
         self.window.look()
 
-    async def _deliver(self, delivery: Delivery) -> Receipt | None:
+    async def _deliver(self, delivery: Delivery, task: asyncio.Task[Any]) -> Receipt | None:
         assert self._target is not None
-        deadline = self._deadlines.begin()
+        deadline = self._deadlines.begin(task)
         try:
             delivering = self._target.deliver(delivery)
             receipt = await (self._post.watchdog.driven(delivering) if self._foreign else delivering)

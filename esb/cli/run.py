@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from esb.table.places import find_table, keep_last_good, last_good, plugins_fold
 
 log = logging.getLogger("esb")
 
+SWITCH = 0.0005
+"""Seconds after which a thread that computes gives way to one that waits."""
+
 
 @click.command(epilog="Example: esb run -f routes.toml")
 @table_option
@@ -39,6 +43,8 @@ def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: boo
     logs.begin("json" if as_json else table.bus.log)
     import uvloop
 
+    # The store's thread wants the interpreter a few times a commit: it must not wait the usual 5 ms for a busy loop.
+    sys.setswitchinterval(SWITCH)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_serve(table, registry))

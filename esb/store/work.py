@@ -6,15 +6,15 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from esb.store.account import MADE, WAITING, Entries, hour_of
+from esb.store.bulk import bulk, insert
 from esb.store.records import StoredDelivery
 from esb.store.rows import Draft, Numbers, Row, read_params, texts
 
-_BODY = "INSERT INTO body (id, sha256, size, media, data, file) VALUES (?, ?, ?, ?, ?, ?)"
-_MESSAGE = f"""INSERT INTO message (id, uid, made, parent, part, last, root, caller, route, table_hash, accepted_at,
-stage, state, reason, open, worst, body, headers, source, keys, trace, expires, fingerprint, closed_at)
-VALUES ({", ".join("?" * 24)})"""
-_DELIVERY = f"""INSERT INTO delivery (id, message, target, nr, state, due, order_key, seq, line, body, size, params,
-expires, error, fingerprint, ended_at) VALUES ({", ".join("?" * 16)})"""
+_BODY = bulk("body (id, sha256, size, media, data, file)")
+_MESSAGE = bulk("""message (id, uid, made, parent, part, last, root, caller, route, table_hash, accepted_at,
+stage, state, reason, open, worst, body, headers, source, keys, trace, expires, fingerprint, closed_at)""")
+_DELIVERY = bulk("""delivery (id, message, target, nr, state, due, order_key, seq, line, body, size, params,
+expires, error, fingerprint, ended_at)""")
 _KEYED = "INSERT OR IGNORE INTO keyed (value, name, message) VALUES (?, ?, ?)"
 _READ = """SELECT d.id, d.message, m.uid, m.route, d.target, d.nr, d.round, m.made, m.accepted_at, d.due, d.order_key,
 d.attempts, d.crashes, d.maybe_sent, d.expires, m.headers, d.params, coalesce(d.edited, d.body), b.media, d.size,
@@ -79,13 +79,13 @@ class Work:
             self.db.executemany(_KEYED, item.keyed)
 
     def _insert(self, bodies: list[Row], messages: list[Row], deliveries: list[Row]) -> None:
-        self.db.executemany(_BODY, bodies)
+        insert(self.db, _BODY, bodies)
         message, delivery = self.last
         if messages:
-            self.db.executemany(_MESSAGE, messages)
+            insert(self.db, _MESSAGE, messages)
             message = max(message, messages[-1][0])
         if deliveries:
-            self.db.executemany(_DELIVERY, deliveries)
+            insert(self.db, _DELIVERY, deliveries)
             delivery = max(delivery, deliveries[-1][0])
         self.last = (message, delivery)
 
