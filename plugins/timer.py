@@ -54,11 +54,17 @@ class Timer:
                 await self._tick(accept, last)
 
     def _caught_up(self, due: float, now: float) -> float:
-        """The newest instant that is due: those missed before it run as one."""
-        following = self.following(due)
-        while following <= now:
-            due, following = following, self.following(following)
-        return due
+        """The newest instant that is due: those missed before it run as one. Sought from now on backwards, so that it
+        makes no difference how long the bus was down."""
+        if self.following(due) > now:
+            return due
+        if self._options.cron is None:
+            every = self._context.every or 60.0
+            return now // every * every
+        moment = datetime.fromtimestamp(now + 1.0, UTC).astimezone(self._zone)
+        backwards = CronSim(self._options.cron, moment, reverse=True)
+        newest = next(found for found in (each.timestamp() for each in backwards) if found <= now)
+        return max(due, newest)
 
     def following(self, last: float) -> float:
         """The first instant after `last`, in seconds since the epoch."""

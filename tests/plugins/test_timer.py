@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cronsim import CronSim
 from esb_plugins.timer import Timer, TimerOptions
 
 from esb.clock import VirtualClock
@@ -94,3 +95,22 @@ async def test_a_tick_that_its_route_refuses_does_not_stop_the_next_one() -> Non
 
     kept = await ticks(TimerOptions("t"), 60, start=1_750_000_000.0, kept=Refusing(), every=10)
     assert len(kept.messages) == 6
+
+
+@pytest.mark.parametrize("days", [3, 900])
+async def test_however_long_the_bus_was_down_catching_up_is_a_few_steps(
+    days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    def counted(*given: object, **options: object) -> CronSim:
+        made.append(given)
+        return CronSim(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("esb_plugins.timer.CronSim", counted)
+    now = at("2026-03-20T12:34:56+00:00")
+    kept = Kept(repr(now - days * 86400).encode())
+    options = TimerOptions("t", cron="*/5 * * * *")
+    await ticks(options, 60, start=now, kept=kept)
+    assert [message.about["scheduled"].isoformat() for message in kept.messages][:1] == ["2026-03-20T12:30:00+00:00"]
+    assert len(made) < 12
