@@ -17,22 +17,23 @@ from functools import partial
 from typing import Any, Protocol
 
 import msgspec
-from msgspec.structs import replace
 
 from esb import dispatch, intake, threads
 from esb.auth import open_auth
-from esb.blueprint import Draft, encoding_of
+from esb.blueprint import Draft
 from esb.clock import Clock, SystemClock
-from esb.dispatch import Lane, Pause, Post
+from esb.dispatch import Lane, Post
 from esb.errors import ConfigError, EsbError, Problem, describe
+from esb.gate import Pause
 from esb.intake import Door, Intake
 from esb.pipeline import Planner
-from esb.plugins import Registry, is_foreign
-from esb.ports import Accepted, Incoming, Source
+from esb.plugins import Registry
+from esb.ports import Accepted, Incoming
 from esb.relay import Relay, Window
 from esb.replies import Waiters
 from esb.secrets import Mask
 from esb.services import BusServices
+from esb.sources import Feed, SourceState, feeding
 from esb.splitting import Desk, Splitter
 from esb.store import Store, open_store
 from esb.store.records import StoredDelivery
@@ -48,12 +49,6 @@ UPKEEP = 5.0
 
 EVER = 1.0
 """A moment before all others."""
-
-OPENING = 30.0
-"""Seconds that a source may take to open."""
-
-FIRST_AGAIN, LAST_AGAIN = 1.0, 60.0
-"""Seconds before a source that failed is opened again: the first wait, and the longest."""
 
 
 class Counters(intake.Counters, dispatch.Counters, Protocol):
@@ -78,16 +73,6 @@ class Silence:
     def ended(self, route: str, target: str, state: str, /) -> None: ...
 
     def stalled(self, name: str, seconds: float, /) -> None: ...
-
-
-class SourceState(msgspec.Struct):
-    """One running source: whether it may run, and the event that says it changed."""
-
-    route: RouteSpec
-    spec: SourceSpec
-    name: str
-    paused: str | None = None
-    changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 class Bus:
@@ -245,13 +230,13 @@ class Bus:
     async def _restore_pauses(self) -> None:
         for lane in self.lanes.values():
             if lane.spec.paused is not None:
-                lane.stop(Pause(lane.spec.paused, by="table"))
+                lane.gate.stop(Pause(lane.spec.paused, by="table"))
         for kept in await self.store.pauses():
             if kept.scope == "target" and kept.name in self.lanes:
                 lane = self.lanes[kept.name]
                 probe = float(self.table.retry[lane.spec.retry].auth.probe) if kept.until and kept.by == "bus" else None
                 # When it was paused is not kept: nothing that waited meanwhile may die of its age.
-                lane.stop(Pause(kept.reason, kept.until, probe, kept.by, since=EVER))
+                lane.gate.stop(Pause(kept.reason, kept.until, probe, kept.by, since=EVER))
 
     async def _park_homeless(self) -> None:
         """A row whose target is gone parks as no-target (R11)."""
@@ -263,67 +248,16 @@ class Bus:
         state = SourceState(route=route, spec=source, name=f"route.{route.name}" + (f".{number}" if number else ""))
         state.paused = route.off or route.paused
         self.sources.append(state)
-        self._source_tasks.append(self._tasks.start(self._source(state), name=f"source {state.name}"))
+        self._source_tasks.append(self._tasks.start(feeding(state, self._feed()), name=f"source {state.name}"))
 
-    async def _source(self, state: SourceState) -> None:
-        """Runs one source, again and again while it fails; closed while its route is paused or off."""
-        wait = FIRST_AGAIN
-        while True:
-            state.changed.clear()
-            if state.paused is not None:
-                self.services.health(state.name, "down", f"paused: {state.paused}")
-                await state.changed.wait()
-                continue
-            begun = self.clock.now()
-            try:
-                await self._until_changed(state)
-                continue
-            except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-                self.services.health(state.name, "down", describe(error))
-                if not isinstance(error, (EsbError, OSError)):
-                    log.error("%s failed in its own code", state.name, exc_info=error)
-            wait = FIRST_AGAIN if self.clock.now() - begun > LAST_AGAIN else min(wait * 2, LAST_AGAIN)
-            await self.clock.sleep(wait)
-
-    async def _until_changed(self, state: SourceState) -> None:
-        """Opens and runs the source until it ends, fails, or its state changes."""
-        running = asyncio.ensure_future(self._run_source(state))
-        changed = asyncio.ensure_future(state.changed.wait())
-        try:
-            await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended = running.done()
-            changed.cancel()
-            if not running.done():
-                running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-        if not ended:
-            return
-        if running.cancelled():
-            raise EsbError("the source was cancelled by its own library")
-        running.result()
-        raise EsbError("the source ended by itself")
-
-    async def _run_source(self, state: SourceState) -> None:
-        try:
-            await self._serve(state)
-        except (SystemExit, KeyboardInterrupt) as error:
-            # Out of a task these two would end the loop, and the bus with it.
-            raise RuntimeError(f"{type(error).__name__}: {describe(error)}") from error
-
-    async def _serve(self, state: SourceState) -> None:
-        encoding = encoding_of(self.planners[state.route.name].blueprint)
-        context = replace(self.services.context(state.spec, state.name), encoding=encoding)
-        async with AsyncExitStack() as stack:
-            opening = threads.opened(state.spec.component, state.spec.options, context)
-            try:
-                async with asyncio.timeout(OPENING):
-                    source: Source = await stack.enter_async_context(opening)
-            except TimeoutError as error:
-                raise EsbError(f"the source was not open within {OPENING:g} s") from error
-            self.services.health(state.name, "up", "")
-            running = source.run(Intake(self.planners[state.route.name], state.spec.reply, self._door()))
-            await (self.watchdog.driven(running) if is_foreign(source) else running)
+    def _feed(self) -> Feed:
+        return Feed(
+            services=self.services,
+            clock=self.clock,
+            watchdog=self.watchdog,
+            planners=self.planners,
+            intake=lambda state: Intake(self.planners[state.route.name], state.spec.reply, self._door()),
+        )
 
     def _door(self) -> Door:
         return Door(
@@ -365,7 +299,7 @@ class Bus:
         """Stops a target's deliveries or closes a route's sources, until `resume`; kept over a restart."""
         self.store.set_pause(scope, name, reason=reason, until=until, by=by)
         if scope == "target":
-            self.lanes[name].stop(Pause(reason, until, None, by))
+            self.lanes[name].gate.stop(Pause(reason, until, None, by))
         for state in self.sources:
             if scope == "route" and state.route.name == name:
                 state.paused = reason
@@ -375,7 +309,7 @@ class Bus:
         """Ends a pause; for scope "clock" lets expiry go on after a jump."""
         self.store.clear_pause(scope, name, by=by)
         if scope == "target":
-            self.lanes[name].resume()
+            self.lanes[name].gate.resume()
         if scope == "clock":
             self.services.health("clock", "up", "")
             for lane in self.lanes.values():

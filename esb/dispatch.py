@@ -15,6 +15,7 @@ from esb.clock import Clock
 from esb.deadlines import Deadlines
 from esb.errors import DeliveryError, MaybeSent, StoreError, Unavailable, describe
 from esb.expressions import TemplateProgram
+from esb.gate import Bucket, Gate
 from esb.message import Delivery
 from esb.plugins import is_foreign
 from esb.ports import Receipt, Reply, Target
@@ -33,14 +34,8 @@ log = logging.getLogger(__name__)
 GIVE_WAY = 32
 """Deliveries in a row after which a worker lets others run, when the target never waits."""
 
-AUTH_FAILURES = 3
-"""Logins refused to different messages, without a success between, that pause a target (R17)."""
-
 SETTLE_AGAIN = 1.0
 """Seconds before an outcome that could not be committed is committed again."""
-
-PAUSES = 100
-"""Pauses of a target that are remembered: the time in them makes nothing older."""
 
 _FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 
@@ -72,17 +67,6 @@ class Post(Struct, frozen=True, kw_only=True):
     watchdog: Watchdog
 
 
-class Pause(Struct, frozen=True):
-    """Why a lane stands still. `probe` is the seconds between tries of one real delivery; None: a person resumes.
-    `since` is when it began, where that was before now."""
-
-    reason: str
-    until: float | None = None
-    probe: float | None = None
-    by: str = "bus"
-    since: float | None = None
-
-
 class Lane:
     """The deliveries of one target: `concurrency` workers, a rate limit, a pause, and what its failures come to."""
 
@@ -98,7 +82,7 @@ class Lane:
         self.spec = spec
         self.name = spec.name
         self.window = window
-        self.pause: Pause | None = None
+        self.gate = Gate(spec, post.clock, post.store, post.health)
         self._policy = policy
         self._open = open_target
         self._constants = {
@@ -109,16 +93,11 @@ class Lane:
         self._target: Target | None = None
         self._foreign = False
         self._deadlines = Deadlines(float(spec.timeout))
-        self._resumed = asyncio.Event()
         self._bucket = Bucket(spec, post.clock)
-        self._auth_failed: set[str] = set()
-        self._rejected = self._failed_in_a_row = 0
-        self._pauses: list[tuple[float, float | None]] = []
         self._unsettled = 0
         self._under_way = 0
         self._draining = False
         self._quiet = asyncio.Event()
-        self._probe_ready = False
         self.hold_expiry = False
 
     async def run(self) -> None:
@@ -158,9 +137,9 @@ class Lane:
         assert task is not None
         count = 0
         while True:
-            await self._open_road()
+            await self._road()
             row = await self.window.take()
-            if self._draining or (self.pause is not None and not self._probing()):
+            if self._draining or not self.gate.admits():
                 self.window.give_back(row)
                 continue
             try:
@@ -172,6 +151,13 @@ class Lane:
             count += 1
             if count % GIVE_WAY == 0:
                 await asyncio.sleep(0)
+
+    async def _road(self) -> None:
+        """Waits while the target is paused, but for the worker that probes; for good when the lane drains."""
+        if self._draining:
+            await asyncio.get_running_loop().create_future()
+        if self.gate.pause is not None:
+            await self.gate.wait()
 
     async def _tried(self, row: StoredDelivery, task: asyncio.Task[Any]) -> None:
         self._under_way += 1
@@ -191,53 +177,6 @@ class Lane:
         while not self.quiet:
             self._quiet.clear()
             await self._quiet.wait()
-
-    async def _open_road(self) -> None:
-        """Waits while the target is paused, but for the worker that probes; for good when the lane drains."""
-        if self._draining:
-            await asyncio.get_running_loop().create_future()
-        while (pause := self.pause) is not None:
-            if pause.probe is None and pause.until is None:
-                await self._resumed.wait()
-                continue
-            if pause.until is not None and self._post.clock.now() >= pause.until:
-                if pause.probe is None:
-                    self.resume()
-                    return
-                self.pause = Pause(pause.reason, self._post.clock.now() + pause.probe, pause.probe, pause.by)
-                self._probe_ready = True
-                return
-            await self._until(pause.until)
-
-    async def _until(self, moment: float | None) -> None:
-        clock = asyncio.ensure_future(self._post.clock.sleep((moment or 0) - self._post.clock.now()))
-        resumed = asyncio.ensure_future(self._resumed.wait())
-        try:
-            await asyncio.wait({clock, resumed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            clock.cancel()
-            resumed.cancel()
-
-    def _probing(self) -> bool:
-        """One delivery may try the road while the target is paused."""
-        ready, self._probe_ready = self._probe_ready, False
-        return ready
-
-    def stop(self, pause: Pause) -> None:
-        """No more deliveries until `resume`, the end of `until`, or a probe that succeeds."""
-        self._resumed.clear()
-        if self.pause is None:
-            self._pauses = [*self._pauses[-PAUSES:], (pause.since or self._post.clock.now(), None)]
-        self.pause = pause
-
-    def resume(self) -> None:
-        """Deliveries go on; what was counted against the target is forgotten."""
-        if self.pause is not None:
-            self._pauses[-1] = (self._pauses[-1][0], self._post.clock.now())
-        self.pause = None
-        self._auth_failed.clear()
-        self._rejected = self._failed_in_a_row = 0
-        self._resumed.set()
 
     async def _attempt(self, row: StoredDelivery, task: asyncio.Task[Any]) -> None:
         """One try of one delivery, and its outcome handed to the store."""
@@ -320,12 +259,7 @@ class Lane:
 
     def _succeeded(self, row: StoredDelivery, receipt: Receipt | None, started: float) -> None:
         post = self._post
-        if self.pause is not None and self.pause.probe is not None:
-            log.info("target %s answers again: resumed", self.name)
-            self._settle_pause(None)
-        if self._auth_failed or self._rejected or self._failed_in_a_row:
-            self._auth_failed.clear()
-            self._rejected = self._failed_in_a_row = 0
+        self.gate.succeeded()
         ended = post.clock.now()
         post.counters.delivered(row.route, row.target, ended - started, ended - row.accepted_at)
         spec = answers(post.replies, row.route, row.target)
@@ -359,15 +293,10 @@ class Lane:
             ms=(now - started) * 1000,
         )
         # While a jump of the clock is not agreed to, nobody knows how old anything is (R12).
-        age = 0.0 if self.hold_expiry else self._age(row, now)
+        age = 0.0 if self.hold_expiry else self.gate.age(row.accepted_at, now)
         history = History(row.id, row.attempts + 1, age)
         disposition = decide(self._post.policies.get(row.route, self._policy), failure, history, now)
         self._dispose(row, failure, disposition, attempt)
-
-    def _age(self, row: StoredDelivery, now: float) -> float:
-        """Seconds since acceptance in which the target was not paused (R12)."""
-        paused = sum(max(0.0, min(end or now, now) - max(begin, row.accepted_at)) for begin, end in self._pauses)
-        return now - row.accepted_at - paused
 
     def _complain(self, row: StoredDelivery, failure: Failure, error: BaseException) -> None:
         if failure.kind == "fault":
@@ -383,28 +312,32 @@ class Lane:
         disposition: RetryAt | Dead | Park | PauseTarget,
         attempt: AttemptRecord,
     ) -> None:
-        unknown = failure.kind == "unknown"
+        unknown, reply = failure.kind == "unknown", None
         match disposition:
             case RetryAt(at=at):
                 outcome = Settlement(
                     delivery=row, state="due", due=at, attempt=attempt, maybe_sent=unknown, reason=failure.code
                 )
             case Dead(reason=reason):
-                outcome = self._end(row, "dead", reason, attempt)
+                reply = self._bad_answer(row, reason)
+                outcome = self._end(row, "dead", reason, attempt, reply)
             case Park(reason=reason):
-                outcome = self._end(row, "parked", reason, attempt)
+                outcome = self._end(row, "parked", reason, attempt, None)
             case PauseTarget(at=at, probe=probe, reason=reason):
                 outcome = Settlement(delivery=row, state="due", due=at, attempt=attempt, reason=failure.code)
-                self._login_refused(row, probe, reason)
-        self._count_rejected(failure, row.route)
-        self._count_failed(failure)
-        self._settle(outcome, self._bad_reply(row, outcome))
+                self.gate.login_refused(row.uid, probe, reason)
+        self.gate.failed(failure, self._post.policies.get(row.route, self._policy))
+        self._settle(outcome, reply)
 
     def _end(
-        self, row: StoredDelivery, state: Literal["dead", "parked"], reason: str, attempt: AttemptRecord
+        self,
+        row: StoredDelivery,
+        state: Literal["dead", "parked"],
+        reason: str,
+        attempt: AttemptRecord,
+        reply: Reply | None,
     ) -> Settlement:
         self._post.counters.ended(row.route, row.target, state)
-        reply = self._bad_answer(row, state, reason)
         return Settlement(
             delivery=row,
             state=state,
@@ -414,50 +347,11 @@ class Lane:
             answer=None if reply is None else pack(reply),
         )
 
-    def _bad_answer(self, row: StoredDelivery, state: str, reason: str) -> Reply | None:
-        if state != "dead" or answers(self._post.replies, row.route, row.target) is None:
+    def _bad_answer(self, row: StoredDelivery, reason: str) -> Reply | None:
+        """What the sender hears who waits for this dead delivery."""
+        if answers(self._post.replies, row.route, row.target) is None:
             return None
-        return failed(row.uid, state, reason)
-
-    def _bad_reply(self, row: StoredDelivery, outcome: Settlement) -> Reply | None:
-        return self._bad_answer(row, outcome.state, outcome.reason)
-
-    def _login_refused(self, row: StoredDelivery, probe: float, reason: str) -> None:
-        self._auth_failed.add(row.uid)
-        if len(self._auth_failed) >= AUTH_FAILURES and self.pause is None:
-            log.error("target %s: login refused for %d messages: paused", self.name, AUTH_FAILURES)
-            self._settle_pause(Pause(f"login refused: {reason}", self._post.clock.now() + probe, probe))
-
-    def _count_rejected(self, failure: Failure, route: str) -> None:
-        if failure.kind != "permanent":
-            return
-        self._rejected += 1
-        limit = self._post.policies.get(route, self._policy).permanent.in_a_row
-        if limit is not None and self._rejected >= limit and self.pause is None:
-            log.error("target %s: %d messages rejected in a row: paused", self.name, limit)
-            self._settle_pause(Pause(f"{limit} messages rejected in a row: {failure.text[:200]}"))
-
-    def _count_failed(self, failure: Failure) -> None:
-        """The circuit breaker: a target that fails again and again is left alone but for probes (`open_after`)."""
-        if failure.kind not in ("transient", "unknown") or self.spec.open_after is None:
-            return
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= self.spec.open_after and self.pause is None:
-            probe = float(self._policy.auth.probe)
-            log.error("target %s: %d failures in a row: paused", self.name, self._failed_in_a_row)
-            reason = f"circuit open after {self._failed_in_a_row} failures in a row: {failure.text[:200]}"
-            self._settle_pause(Pause(reason, self._post.clock.now() + probe, probe))
-
-    def _settle_pause(self, pause: Pause | None) -> None:
-        """Pauses or resumes, and writes it down so that a restart keeps it."""
-        if pause is None:
-            self.resume()
-            self._post.store.clear_pause("target", self.name, by="bus")
-            self._post.health(f"target.{self.name}", "up", "")
-        else:
-            self.stop(pause)
-            self._post.store.set_pause("target", self.name, reason=pause.reason, until=pause.until, by=pause.by)
-            self._post.health(f"target.{self.name}", "down", pause.reason)
+        return failed(row.uid, "dead", reason)
 
     def _settle(self, settlement: Settlement, reply: Reply | None = None) -> None:
         """Hands an outcome to the store's next batch; the row's place is free when it is on disk."""
@@ -508,30 +402,6 @@ class Lane:
 
 class Unplanned(Exception):
     """The target now asks for a value that the message was not planned with."""
-
-
-class Bucket:
-    """A token bucket: `limit` deliveries a second on average, bursts of `burst` (default one second's worth)."""
-
-    def __init__(self, spec: TargetSpec, clock: Clock) -> None:
-        self._rate = None if spec.limit is None else spec.limit.per_second
-        self._burst = float(spec.burst or max(1.0, self._rate or 1.0))
-        self._tokens = self._burst
-        self._clock = clock
-        self._at = clock.now()
-
-    async def token(self) -> None:
-        """Returns when one more delivery may go."""
-        if self._rate is None:
-            return
-        while True:
-            now = self._clock.now()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-            self._at = now
-            if self._tokens >= 1.0:
-                self._tokens -= 1.0
-                return
-            await self._clock.sleep((1.0 - self._tokens) / self._rate)
 
 
 def programs(

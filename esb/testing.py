@@ -141,7 +141,7 @@ class Harness:
 
     def _quiet(self) -> bool:
         lanes = self.bus.lanes.values()
-        return all(lane.quiet and (lane.pause is not None or not lane.window.in_hand) for lane in lanes)
+        return all(lane.quiet and (lane.gate.pause is not None or not lane.window.in_hand) for lane in lanes)
 
     async def advance(self, seconds: float) -> None:
         """Moves the clock in the steps that sleepers ask for, and lets the bus work at each."""

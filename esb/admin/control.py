@@ -120,7 +120,8 @@ class Control:
     def _target(self, name: str, figures: journal.TargetFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
         spec = self.table.targets.get(name)
         lane = self.bus.lanes.get(name) if self.bus is not None else None
-        paused = lane.pause.reason if lane is not None and lane.pause is not None else pauses.get(("target", name), "")
+        pause = None if lane is None else lane.gate.pause
+        paused = pauses.get(("target", name), "") if pause is None else pause.reason
         return {
             "name": name,
             "about": "" if spec is None else spec.about,

@@ -306,13 +306,13 @@ async def test_a_circuit_opens_after_failures_in_a_row_and_a_probe_closes_it() -
         for body in ("1", "2", "3"):
             await bus.send("r", body)
         await bus.settled()
-        pause = bus.bus.lanes["z"].pause
+        pause = bus.bus.lanes["z"].gate.pause
         assert pause is not None
         assert pause.reason.startswith("circuit open after 3 failures")
         await bus.advance(29)
         assert len(bus.targets["z"].received) == 3
         await bus.advance(90)
-        assert bus.bus.lanes["z"].pause is None
+        assert bus.bus.lanes["z"].gate.pause is None
         assert len(bus.targets["z"].taken) == 3
 
 

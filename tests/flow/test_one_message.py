@@ -126,11 +126,11 @@ async def test_three_refused_logins_pause_the_target_and_a_probe_resumes_it_r17(
             await bus.send("orders", json.dumps({"id": str(number), "total": 1, "country": "AT"}))
         await bus.settled()
         lane = bus.bus.lanes["erp"]
-        assert lane.pause is not None
-        assert "login" in lane.pause.reason
+        assert lane.gate.pause is not None
+        assert "login" in lane.gate.pause.reason
         for _ in range(6):  # the store's thread decides which probe finds its row read already
             await bus.advance(301)
-        assert lane.pause is None
+        assert lane.gate.pause is None
         assert len(bus.targets["erp"].taken) == 3
 
 
