@@ -14,9 +14,10 @@ from esb.clock import Clock
 from esb.errors import EsbError, Invalid, describe
 from esb.ids import new_uid
 from esb.message import Headers, Message, Scope
-from esb.pipeline import Planner, Voice
+from esb.pipeline import Planner
 from esb.plugins import Registry
 from esb.services import BusServices
+from esb.stepping import Voice
 from esb.store.records import NewBody, NewDelivery
 from esb.table.model import Table
 

@@ -3,7 +3,6 @@ run the same code (R20)."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,49 +11,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from esb.blueprint import Blueprint, ReadyCase, ReadyStep, ReadyTo
-from esb.errors import Invalid, MessageError, Problem, StepTimeout, describe
+from esb.blueprint import Blueprint, ReadyCase, ReadyTo
+from esb.errors import Invalid, MessageError, describe
 from esb.ids import derived_uid
 from esb.message import HOPS_HEADER, Headers, Message, Scope
-from esb.ports import Dropped
+from esb.stepping import STATES, Ending, Steps, Trace, Voice, Walk
 from esb.store.records import Made, MessageState, NewBody, NewDelivery, NewMessage
 from esb.store.rows import HELD
 from esb.table.model import OutcomeSpec
 
 HOPS = 16
 """How many routes may hand a message on before it is a loop."""
-
-_FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
-_STATES: Mapping[str, MessageState] = {
-    "quarantine": "quarantined",
-    "park": "unmatched",
-    "dead": "dead",
-    "drop": "dropped",
-}
-
-
-class Ending(Exception):
-    """The message ends here, in this state, for this reason."""
-
-    def __init__(self, state: MessageState, reason: str, errors: Sequence[Problem] = ()) -> None:
-        super().__init__(reason)
-        self.state = state
-        self.reason = reason
-        self.errors = tuple(errors)
-
-
-class Trace(Struct, omit_defaults=True):
-    """The decision as it is kept with a message: the names of the cases taken, the cases false for a missing field,
-    findings that were only noted, and for a part where it stood (index, count, last, line) and what it carries."""
-
-    cases: tuple[str, ...] = ()
-    missing: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
-    errors: tuple[Problem, ...] = ()
-    step: str = ""
-    part: tuple[int, int | None, bool, int | None] | None = None
-    carry: bytes = b""
-    raw_json: bool = False
 
 
 class Plan(Struct, frozen=True):
@@ -64,36 +31,10 @@ class Plan(Struct, frozen=True):
     key: str | None = None
 
 
-class Voice:
-    """Listens to a plan being made; explain gives one that speaks."""
-
-    def step(self, step: ReadyStep, before: Message, after: Sequence[Message] | BaseException | None) -> None:
-        """A step ran (`after` None: its `if` was false)."""
-
-    def cases(self, blueprint: Blueprint, scope: Scope, taken: Sequence[int]) -> None:
-        """The cases were decided."""
-
-    def delivery(self, message: Message, delivery: NewDelivery) -> None:
-        """A delivery was planned."""
-
-
 def _gravest(fates: Sequence[tuple[MessageState, str] | None]) -> tuple[MessageState, str] | None:
     """What waits for a person comes before what is only let go; None: no fate but the deliveries'."""
     told = [fate for fate in fates if fate is not None]
     return next((fate for fate in told if fate[0] in HELD), told[0] if told else None)
-
-
-class Walk(Struct):
-    """One planning under way: what has been noted so far."""
-
-    trace: Trace
-    deliveries: list[NewDelivery]
-    handed: list[NewMessage]
-    bodies: dict[int, tuple[Any, NewBody | None, str]]
-    numbers: dict[str, int]
-    original: bytes
-    headers: Mapping[str, str]
-    voice: Voice | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -116,6 +57,7 @@ class Planner:
         self._zone = zone
         self._routes = routes
         self._group = group
+        self._steps = Steps(blueprint.spec.bad, self.scope)
         self._traces = {case.spec.name: _encode(Trace(cases=(case.spec.name,))) for case in blueprint.cases}
         self._plain = _encode(Trace())
 
@@ -180,7 +122,7 @@ class Planner:
         walk = Walk(trace, [], [], {}, {}, message.raw, message.headers)
         index = trace.part[0]
         try:
-            rest = self._walk(self.blueprint.steps[self.blueprint.split_at + 1 :], [message], walk)
+            rest = self._steps.run(self.blueprint.steps[self.blueprint.split_at + 1 :], [message], walk)
             state, reason = self._deliver_all(rest, walk)
         except Ending as ending:
             return self._ended(message, body, "part", ending, walk, parent=uid, part=index, last=last)
@@ -203,7 +145,7 @@ class Planner:
         """The message as the split sees it: the steps before it run again (they are pure)."""
         assert self.blueprint.split_at is not None
         walk = Walk(Trace(), [], [], {}, {}, message.raw, message.headers)
-        before = self._walk(self.blueprint.steps[: self.blueprint.split_at], [message], walk)
+        before = self._steps.run(self.blueprint.steps[: self.blueprint.split_at], [message], walk)
         return before[0]
 
     def _prefix(
@@ -214,7 +156,7 @@ class Planner:
         if message.hops > HOPS:
             raise Ending("dead", f"loop: more than {HOPS} hops")
         leading = 0 if blueprint.streaming else blueprint.once_at
-        message = self._walk(blueprint.steps[:leading], [message], walk)[0] if leading else message
+        message = self._steps.run(blueprint.steps[:leading], [message], walk)[0] if leading else message
         key: str | None = once
         keys: dict[str, str] = {}
         if blueprint.once is not None or blueprint.keys:
@@ -224,7 +166,7 @@ class Planner:
         if blueprint.split_at is None:
             return message, key, keys, ""
         if not blueprint.streaming:
-            self._walk(blueprint.steps[leading : blueprint.split_at], [message], walk)
+            self._steps.run(blueprint.steps[leading : blueprint.split_at], [message], walk)
         return message, key, keys, f"split:{blueprint.split_at}"
 
     def _identify(self, message: Message, once: str | None) -> tuple[str | None, dict[str, str]]:
@@ -234,94 +176,12 @@ class Planner:
             key = once if self.blueprint.once is None else str(self.blueprint.once.fill(scope))
             return key, {name: str(text.fill(scope)) for name, text in self.blueprint.keys.items()}
         except MessageError as error:
-            raise self._bad(error, None) from error
+            raise self._steps.bad(error, None) from error
 
     def _rest(self, message: Message, walk: Walk) -> list[Message]:
         if self.blueprint.once_at == len(self.blueprint.steps):
             return [message]
-        return self._walk(self.blueprint.steps[self.blueprint.once_at :], [message], walk)
-
-    def _walk(self, steps: Sequence[ReadyStep], messages: list[Message], walk: Walk) -> list[Message]:
-        for step in steps:
-            if len(messages) == 1:
-                messages = list(self._step(step, messages[0], walk))
-            else:
-                messages = [after for message in messages for after in self._step(step, message, walk)]
-        return messages
-
-    def _step(self, step: ReadyStep, message: Message, walk: Walk) -> Sequence[Message]:
-        """One step on one message. Raises Ending or Invalid by the step's `bad`, else the route's."""
-        walk.trace.step = step.name
-        try:
-            if step.condition is not None and not self._holds(step, message):
-                if walk.voice is not None:
-                    walk.voice.step(step, message, None)
-                return (message,)
-            given = message.with_(body=copy.deepcopy(message.body)) if step.foreign else message
-            made = step.step.apply(given)
-        except Dropped as drop:
-            self._heard(walk, step, message, drop)
-            raise Ending("dropped", drop.reason) from None
-        except StepTimeout as error:
-            self._heard(walk, step, message, error)
-            raise Ending("quarantined", f"step {step.name}: {error}", error.errors) from error
-        except MessageError as error:
-            self._heard(walk, step, message, error)
-            return self._noted(step, message, error, walk)
-        except _FAULTS as error:
-            self._heard(walk, step, message, error)
-            raise self._fault(step, error) from error
-        if walk.voice is not None:
-            walk.voice.step(step, message, made)
-        checked = self._checked(step, message, made)
-        if step.foreign and any(after.body is given.body and not after.changed for after in made):
-            self._refuse_changed(step, message, given)
-        return checked
-
-    def _refuse_changed(self, step: ReadyStep, message: Message, given: Message) -> None:
-        """A body changed in place would go out in its old bytes: nobody said that it is another."""
-        if given.body != message.body:
-            raise self._fault(step, TypeError("it changed the body in place; give message.with_body(...)"))
-
-    def _holds(self, step: ReadyStep, message: Message) -> bool:
-        assert step.condition is not None
-        held = step.condition.evaluate(self.scope(message))
-        if not isinstance(held, bool):
-            raise Invalid(f"the if of step {step.name} gave {held!r:.40}, not true or false", code="M253")
-        return held
-
-    def _heard(self, walk: Walk, step: ReadyStep, message: Message, error: BaseException) -> None:
-        if walk.voice is not None:
-            walk.voice.step(step, message, error)
-
-    def _noted(self, step: ReadyStep, message: Message, error: MessageError, walk: Walk) -> Sequence[Message]:
-        outcome = step.bad or self.spec.bad
-        if outcome.kind == "note":
-            walk.trace.notes = (*walk.trace.notes, f"{step.name}: {error}")
-            return (message,)
-        raise self._bad(error, outcome) from error
-
-    def _bad(self, error: MessageError, outcome: OutcomeSpec | None) -> Ending | Invalid:
-        """What bad data comes to here: a refusal in the sender's language, or a state with the reason."""
-        outcome = outcome or self.spec.bad
-        if outcome.kind == "reply":
-            return Invalid(outcome.reason or str(error), code=error.code, errors=error.errors, status=outcome.status)
-        state = _STATES.get(outcome.kind, "quarantined")
-        return Ending(state, f"{outcome.reason}: {error}" if outcome.reason else str(error), error.errors)
-
-    def _fault(self, step: ReadyStep, error: BaseException) -> Ending:
-        text = f"step {step.name} failed in its own code: {type(error).__name__}: {describe(error)}"
-        return Ending("quarantined", text, (Problem("M290", text, "mend the plugin, then release", place=step.name),))
-
-    def _checked(self, step: ReadyStep, before: Message, made: Any) -> Sequence[Message]:
-        """A step must give a sequence of Messages; a tree that became bytes is remembered for cases and templates."""
-        if type(made) not in (list, tuple) or any(type(after) is not Message for after in made):
-            raise self._fault(step, TypeError(f"it gave {type(made).__name__}, not a sequence of Messages"))
-        if not made:
-            raise Ending("dropped", f"step {step.name} gave no message")
-        if type(before.body) is not bytes and before.tree is None:
-            return [after.with_(tree=before.body) if type(after.body) is bytes else after for after in made]
-        return made  # type: ignore[no-any-return]
+        return self._steps.run(self.blueprint.steps[self.blueprint.once_at :], [message], walk)
 
     def _deliver_all(self, messages: list[Message], walk: Walk) -> tuple[MessageState, str]:
         """Routes each message; the state is "open" with deliveries or hand-overs, else why there is none."""
@@ -350,7 +210,7 @@ class Planner:
         except MessageError as error:
             index = getattr(error, "case", None)
             walk.trace.step = "cases" if index is None else f"case {self.blueprint.cases[index].spec.name}"
-            raise self._bad(error, None) from error
+            raise self._steps.bad(error, None) from error
         if walk.voice is not None:
             walk.voice.cases(self.blueprint, scope, routed.cases)
         taken = [self.blueprint.cases[index] for index in routed.cases]
@@ -362,18 +222,18 @@ class Planner:
     def _case(self, case: ReadyCase, message: Message, walk: Walk) -> tuple[MessageState, str] | None:
         if case.spec.outcome is not None:
             return self._outcome(case.spec.outcome, f"case {case.spec.name}")
-        for after in self._walk(case.steps, [message], walk) if case.steps else (message,):
+        for after in self._steps.run(case.steps, [message], walk) if case.steps else (message,):
             self._to_all(case.to, after, walk)
         return None
 
     def _outcome(self, outcome: OutcomeSpec, why: str) -> tuple[MessageState, str]:
         if outcome.kind == "reply":
             raise Invalid(outcome.reason or why, code="M240", status=outcome.status)
-        return _STATES.get(outcome.kind, "unmatched"), outcome.reason or why
+        return STATES.get(outcome.kind, "unmatched"), outcome.reason or why
 
     def _to_all(self, items: Sequence[ReadyTo], message: Message, walk: Walk) -> None:
         for to in items:
-            for after in self._walk(to.steps, [message], walk) if to.steps else (message,):
+            for after in self._steps.run(to.steps, [message], walk) if to.steps else (message,):
                 if to.route is not None:
                     self._hand_over(to.route, after, walk)
                 else:
@@ -382,7 +242,7 @@ class Planner:
     def _deliver(self, to: ReadyTo, message: Message, walk: Walk) -> None:
         target = to.target
         assert target is not None
-        for after in self._walk(target.steps, [message], walk) if target.steps else (message,):
+        for after in self._steps.run(target.steps, [message], walk) if target.steps else (message,):
             body, media = self._content(after, walk)
             values, order_key = self._values(to, after)
             number = walk.numbers.get(target.name, 0) + 1
@@ -413,7 +273,7 @@ class Planner:
             values = {item.key: item.program.text_value(scope, item.quote) for item in target.placeholders}
             return values, None if target.order_by is None else str(target.order_by.fill(scope))
         except MessageError as error:
-            raise self._bad(error, None) from error
+            raise self._steps.bad(error, None) from error
 
     def _content(self, message: Message, walk: Walk) -> tuple[NewBody | None, str]:
         """The bytes for a target; None shares the message's own. The same message is encoded once."""
@@ -431,11 +291,11 @@ class Planner:
             return message.raw
         if message.codec is None:
             error = MessageError("a mapped body has no format", code="M221", place="write")
-            raise self._bad(error, None)
+            raise self._steps.bad(error, None)
         try:
             data: bytes = message.codec.encode(message.body, message.memory)
         except MessageError as error:
-            raise self._bad(error, None) from error
+            raise self._steps.bad(error, None) from error
         return data
 
     def _hand_over(self, route: str, message: Message, walk: Walk) -> None:

@@ -16,8 +16,9 @@ from esb.clock import Clock
 from esb.errors import DecodeError, MessageError, StoreError, describe
 from esb.ids import derived_uid
 from esb.message import BadPart, Headers, Message, Part, hops_of
-from esb.pipeline import Planner, Trace
+from esb.pipeline import Planner
 from esb.ports import Codec, Outcome
+from esb.stepping import Trace
 from esb.store import Store
 from esb.store.inflight import POISON
 from esb.store.records import NewBody, NewMessage, OpenMessage, Progress, StoredDelivery
