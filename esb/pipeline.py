@@ -116,10 +116,12 @@ class Planner:
             return self._refused(message, body, made, refusal, walk, may_refuse)
         return self._record(message, body, made, state, reason, walk, keys=keys)
 
-    def part(self, message: Message, body: NewBody, uid: str, trace: Trace, last: bool) -> NewMessage:
+    def part(
+        self, message: Message, body: NewBody, uid: str, trace: Trace, last: bool, voice: Voice | None = None
+    ) -> NewMessage:
         """One part of a split, planned from the step after it. Never refuses: the parent was accepted already."""
         assert self.blueprint.split_at is not None and trace.part is not None
-        walk = Walk(trace, [], [], {}, {}, message.raw, message.headers)
+        walk = Walk(trace, [], [], {}, {}, message.raw, message.headers, voice)
         index = trace.part[0]
         try:
             rest = self._steps.run(self.blueprint.steps[self.blueprint.split_at + 1 :], [message], walk)
