@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
 import os
 import re
@@ -56,23 +57,30 @@ def look(folder: Path, match: str) -> list[Seen]:
     return sorted(found, key=lambda seen: os.fsencode(seen.name))
 
 
-def claim(folder: Path, work: Path, seen: Seen) -> Path | None:
+def seen(folder: Path, name: str) -> Seen | None:
+    """One plain file as it is now; None where there is none of this name."""
+    try:
+        state = (folder / name).stat(follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return None
+        raise
+    return Seen(name, state.st_size, state.st_mtime_ns, state.st_ino) if stat.S_ISREG(state.st_mode) else None
+
+
+def claim(folder: Path, work: Path, item: Seen) -> Path | None:
     """The file under a random id in the work folder; None when it is gone, taken by somebody else, or no longer what
     was seen. A name too long for an id before it gets a folder of that id: it keeps every byte."""
-    try:
-        state = (folder / seen.name).stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if (state.st_size, state.st_mtime_ns, state.st_ino) != (seen.size, seen.mtime, seen.inode):
+    if seen(folder, item.name) != item:
         return None
     work.mkdir(exist_ok=True)
     name = uuid4().hex
-    claimed = work / f"{name}.{seen.name}"
+    claimed = work / f"{name}.{item.name}"
     if len(os.fsencode(claimed.name)) > LONGEST:
         (work / name).mkdir()
-        claimed = work / name / seen.name
+        claimed = work / name / item.name
     try:
-        (folder / seen.name).rename(claimed)
+        (folder / item.name).rename(claimed)
     except FileNotFoundError:
         return None
     sync(claimed.parent)
@@ -153,6 +161,16 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
         sync(folder)
         return folder / fresh
     raise FileExistsError(name)
+
+
+def holds(folder: Path, name: str, path: Path) -> bool:
+    """Whether a folder has these bytes already, under this name or one of its numbers."""
+    for taken in numbered(name):
+        if seen(folder, taken) is None:
+            return False
+        if filecmp.cmp(folder / taken, path, shallow=False):
+            return True
+    return False
 
 
 def _is_same(path: Path, other: Path) -> bool:
