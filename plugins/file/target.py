@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 from esb_plugins.file import folders
-from esb_plugins.file.journal import Journal
+from esb_plugins.file.journal import Journal, OtherHead, kept_as
+from esb_plugins.file.rolling import Names, Roll, check_roll
 from msgspec import Struct
 
 from esb import Component, Context, Delivery, NameTemplate, OptionError, Receipt, Rejected, Unavailable
 
+_NUMBERS: Final = 40
+"""Bytes that a roll adds to a name at most."""
+
 
 class FileTargetOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """`exists` is what becomes of a name that is taken; `append` writes lines into one file."""
+    """`exists` is what becomes of a name that is taken; `append` writes lines into one file, or with `roll` into one
+    after the other."""
 
     folder: str
     name: NameTemplate = NameTemplate("{message.id}")
     exists: Literal["error", "replace", "number"] = "error"
     append: bool = False
+    roll: Roll | None = None
 
 
 class FileTarget:
@@ -56,7 +64,7 @@ class FileTarget:
         return made
 
     def _write(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         place = self._folder / name
         # A crash between the rename and our commit repeats the delivery: its own file is there already.
         if self._options.exists == "error" or delivery.maybe_sent:
@@ -68,6 +76,13 @@ class FileTarget:
             return Receipt(note=name)
         number = self._options.exists == "number"
         return Receipt(note=folders.write_new(self._folder, name, body, number=number).name)
+
+    def _make_folder(self) -> None:
+        """What stands where the folder should be may go away again: that is no taken name."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, f"{self._folder} is no folder") from error
 
     def _written(self, name: str, body: bytes) -> str | None:
         """The name, numbered or not, under which these bytes are there already."""
@@ -82,19 +97,29 @@ class FileTarget:
         return None
 
     def _append(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
-        """A line, written once: the journal names it before it is written, so that after a crash what is half there is
-        cut off and what is whole is not written again."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        journal = self._journals.get(name)
-        if journal is None:
-            kept = f".esb-{name}.journal"
-            if len(os.fsencode(kept)) > folders.LONGEST:
-                raise Rejected(f"the name {name!r:.40}... is too long for its journal beside it", code="D472")
-            journal = self._journals[name] = Journal(self._folder / name, self._folder / kept)
+        """Lines, written once: the journal names them before they are written, so that after a crash what is half there
+        is cut off and what is whole is not written again. A body with a head ends its lines itself."""
+        self._make_folder()
+        journal = self._journal(name)
         if journal.has(delivery.id):
             return Receipt(note=f"{name}, written before")
-        start = journal.append(delivery.id, body if body.endswith(b"\n") else body + b"\n")
-        return Receipt(note=f"{name} at {start}")
+        lines = body if delivery.head or body.endswith(b"\n") else body + b"\n"
+        try:
+            written = journal.append(delivery.id, lines, head=delivery.head, now=self._context.clock.now())
+        except OtherHead as error:
+            said = f"{error.file} begins with another header than this message"
+            raise Rejected(said, code="D473") from error
+        return Receipt(note=f"{written.file} at {written.start}")
+
+    def _journal(self, name: str) -> Journal:
+        journal = self._journals.get(name)
+        if journal is None:
+            if len(os.fsencode(kept_as(name))) > folders.LONGEST - (0 if self._options.roll is None else _NUMBERS):
+                raise Rejected(f"the name {name!r:.40}... is too long for its journal beside it", code="D472")
+            roll = self._options.roll
+            names = None if roll is None else Names(name, roll, ZoneInfo(self._context.time_zone))
+            journal = self._journals[name] = Journal(self._folder, name, names)
+        return journal
 
 
 @asynccontextmanager
@@ -105,9 +130,13 @@ async def open_target(options: FileTargetOptions, context: Context) -> AsyncIter
 
 
 def check_options(options: FileTargetOptions) -> None:
-    """Raises OptionError for a folder that leads out of the table's."""
+    """Raises OptionError for a folder that leads out of the table's, and for a roll that is none."""
     if ".." in Path(options.folder).parts:
         raise OptionError("folder", "the folder may not hold ..", "name it from the table's folder", code="E240")
+    if options.roll is not None:
+        if not options.append:
+            raise OptionError("roll", "roll is for files that are appended to", "write append = true beside it")
+        check_roll(options.roll)
 
 
 TARGET = Component(
@@ -118,6 +147,7 @@ TARGET = Component(
     main="folder",
     open=open_target,
     check=check_options,
+    heads=lambda options: options.append,
     example='[target.archive]\nfile = "archive"\nname = "{message.id}.json"',
     idempotent="by id",
 )
