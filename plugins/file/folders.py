@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from msgspec import Struct
@@ -163,14 +164,14 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
     raise FileExistsError(name)
 
 
-def holds(folder: Path, name: str, path: Path) -> bool:
-    """Whether a folder has these bytes already, under this name or one of its numbers."""
-    for taken in numbered(name):
+def same(path: Path, folder: Path, name: str, *, number: bool = True) -> str | None:
+    """The name, numbered or not, under which a folder has a file's bytes already."""
+    for taken in numbered(name) if number else (name,):
         if seen(folder, taken) is None:
-            return False
+            return None
         if filecmp.cmp(folder / taken, path, shallow=False):
-            return True
-    return False
+            return taken
+    return None
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -204,33 +205,35 @@ def sweep(folder: Path) -> None:
             part.unlink(missing_ok=True)
 
 
+def begin_part(folder: Path) -> BinaryIO:
+    """A new file under a temporary name."""
+    return (folder / f".{uuid4().hex}.part").open("xb")
+
+
+def finish_part(file: BinaryIO) -> None:
+    """All that was written is on disk when it returns."""
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_part(folder: Path, data: bytes) -> Path:
     """The data under a temporary name in a folder, fsynced; nothing is left of what could not be written."""
-    part = folder / f".{uuid4().hex}.part"
+    file = begin_part(folder)
     try:
-        with part.open("xb") as file:
+        with file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            finish_part(file)
     except OSError:
-        part.unlink(missing_ok=True)
+        Path(file.name).unlink(missing_ok=True)
         raise
-    return part
+    return Path(file.name)
 
 
 def write_over(place: Path, data: bytes) -> None:
     """A whole file or the one before: temporary name, fsync, rename, fsync of the folder."""
     write_part(place.parent, data).rename(place)
     sync(place.parent)
-
-
-def write_new(folder: Path, name: str, data: bytes, *, number: bool) -> Path:
-    """A whole file or none, under a free name; raises FileExistsError when it is taken and not to be numbered."""
-    part = write_part(folder, data)
-    try:
-        return place_new(part, folder, name, number=number)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -239,7 +239,7 @@ def _give_member(path: Path, place: Path, name: str, reason: bytes) -> None:
     name = folders.fitting(name, "")
     place.mkdir(parents=True, exist_ok=True)
     folders.write_over(place / folders.fitting(name, ".reason.txt"), reason)
-    if not folders.holds(place, name, path):
+    if folders.same(path, place, name) is None:
         folders.move(path, place, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -44,6 +45,7 @@ class FileSource:
         self._context = context
         self._folder = context.folder / options.folder
         self._every = context.every or 1.0
+        self._device: int | None = None
         self._steady: dict[Path, tuple[Seen, float]] = {}
         self._trigger = None if options.trigger is None else Trigger(options.trigger)
         zone = ZoneInfo(context.time_zone)
@@ -91,7 +93,8 @@ class FileSource:
         return folders.claimed(folder / "work")
 
     def _places(self) -> list[Path]:
-        """The watched folder, and with `recursive` those below it that are not our own."""
+        """The watched folder, and with `recursive` those below it that are not our own; OSError when it is away."""
+        self._check_mounted()
         if not self._options.recursive:
             return [self._folder]
         found = [self._folder]
@@ -100,6 +103,13 @@ class FileSource:
             names[:] = sorted(name for name in names if not self._is_ours(parent / name, parent))
             found += [parent / name for name in names]
         return found
+
+    def _check_mounted(self) -> None:
+        """A share that is gone leaves an empty folder of our own disk: that one is not looked at."""
+        device, ours = self._folder.stat().st_dev, self._context.folder.stat().st_dev
+        if device == ours != (self._device or ours):
+            raise OSError(errno.ENODEV, "the share is not mounted")
+        self._device = device
 
     def _is_ours(self, folder: Path, parent: Path) -> bool:
         hidden = folder.name == "work" or folder.name.startswith(".")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from esb_plugins.file import folders
@@ -18,6 +18,8 @@ from msgspec import Struct
 
 from esb import Component, Context, Delivery, NameTemplate, OptionError, Receipt, Rejected, Unavailable
 
+_HELD: Final = 1_000_000
+"""Bytes of a body over which it is written piece by piece."""
 _NUMBERS: Final = 40
 """Bytes that a roll adds to a name at most."""
 
@@ -45,37 +47,45 @@ class FileTarget:
 
     async def deliver(self, delivery: Delivery) -> Receipt:
         name = delivery.values["name"]
-        body = await delivery.body()
         if not name or "/" in name or "\0" in name or name.startswith((".", "-")) or len(os.fsencode(name)) > 255:
             raise Rejected(f"{name[:40]!r} cannot be a file's name", code="D470")
         try:
             if self._options.append:
+                body = await delivery.body()
                 async with self._turn:
-                    written: Receipt = await self._context.thread(self._append, name, body, delivery)
-                    return written
-            return await self._whole(name, body, delivery)
+                    return await self._thread(self._append, name, body, delivery)
+            if delivery.size > _HELD:
+                return await self._large(name, delivery)
+            return await self._thread(self._write, name, await delivery.body(), delivery)
         except FileExistsError as error:
             raise Rejected(f"{name} is there already", code="D471") from error
         except OSError as error:
             raise Unavailable(f"{name} cannot be written: {error.strerror or error}", code="D472") from error
 
-    async def _whole(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
-        made: Receipt = await self._context.thread(self._write, name, body, delivery)
+    async def _thread(self, call: Callable[..., Receipt], *given: Any) -> Receipt:
+        made: Receipt = await self._context.thread(call, *given)
         return made
+
+    async def _large(self, name: str, delivery: Delivery) -> Receipt:
+        """Piece by piece, never held whole."""
+        await self._context.thread(self._make_folder)
+        file = await self._context.thread(folders.begin_part, self._folder)
+        try:
+            async for piece in delivery.chunks():
+                await self._context.thread(file.write, piece)
+            await self._context.thread(folders.finish_part, file)
+            return await self._thread(self._place, Path(file.name), name, delivery)
+        finally:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
 
     def _write(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
         self._make_folder()
-        place = self._folder / name
-        # A crash between the rename and our commit repeats the delivery: its own file is there already.
-        if self._options.exists == "error" or delivery.maybe_sent:
-            written = self._written(name, body)
-            if written is not None:
-                return Receipt(note=written)
-        if self._options.exists == "replace":
-            folders.write_over(place, body)
-            return Receipt(note=name)
-        number = self._options.exists == "number"
-        return Receipt(note=folders.write_new(self._folder, name, body, number=number).name)
+        part = folders.write_part(self._folder, body)
+        try:
+            return self._place(part, name, delivery)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
         """What stands where the folder should be may go away again: that is no taken name."""
@@ -84,17 +94,19 @@ class FileTarget:
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, f"{self._folder} is no folder") from error
 
-    def _written(self, name: str, body: bytes) -> str | None:
-        """The name, numbered or not, under which these bytes are there already."""
-        for taken in folders.numbered(name):
-            place = self._folder / taken
-            if not place.is_file() or place.is_symlink():
-                return None
-            if place.read_bytes() == body:
-                return taken
-            if self._options.exists != "number":
-                return None
-        return None
+    def _place(self, part: Path, name: str, delivery: Delivery) -> Receipt:
+        """A written file, given its name."""
+        number = self._options.exists == "number"
+        # A crash between the rename and our commit repeats the delivery: its own file is there already.
+        if self._options.exists == "error" or delivery.maybe_sent:
+            written = folders.same(part, self._folder, name, number=number)
+            if written is not None:
+                return Receipt(note=written)
+        if self._options.exists == "replace":
+            part.rename(self._folder / name)
+            folders.sync(self._folder)
+            return Receipt(note=name)
+        return Receipt(note=folders.place_new(part, self._folder, name, number=number).name)
 
     def _append(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
         """Lines, written once: the journal names them before they are written, so that after a crash what is half there
