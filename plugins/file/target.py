@@ -51,9 +51,7 @@ class FileTarget:
             raise Rejected(f"{name[:40]!r} cannot be a file's name", code="D470")
         try:
             if self._options.append:
-                body = await delivery.body()
-                async with self._turn:
-                    return await self._thread(self._append, name, body, delivery)
+                return await asyncio.shield(self._in_turn(name, await delivery.body(), delivery))
             if delivery.size > _HELD:
                 return await self._large(name, delivery)
             return await self._thread(self._write, name, await delivery.body(), delivery)
@@ -61,6 +59,11 @@ class FileTarget:
             raise Rejected(f"{name} is there already", code="D471") from error
         except OSError as error:
             raise Unavailable(f"{name} cannot be written: {error.strerror or error}", code="D472") from error
+
+    async def _in_turn(self, name: str, body: bytes, delivery: Delivery) -> Receipt:
+        """Shielded: a thread goes on when its delivery's time is over, and the next write waits for it."""
+        async with self._turn:
+            return await self._thread(self._append, name, body, delivery)
 
     async def _thread(self, call: Callable[..., Receipt], *given: Any) -> Receipt:
         made: Receipt = await self._context.thread(call, *given)

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -225,6 +226,7 @@ def _tearing(cut: int) -> Callable[[Path, bytes, int], None]:
 
 WRITER = """
 import sys
+import threading
 from pathlib import Path
 from zoneinfo import ZoneInfo
 from esb_plugins.file.journal import Journal
@@ -380,3 +382,30 @@ def test_the_check_takes_it_where_a_file_does(tmp_path: Path) -> None:
     (tmp_path / "routes.toml").write_text(TABLE.replace("ROLL", 'roll = { every = "1d" }'))
     _, problems = read(tmp_path / "routes.toml", load_plugins(), {})
     assert not [problem for problem in problems if problem.severity == "error"]
+
+
+async def test_a_write_that_goes_on_after_its_timeout_keeps_the_others_waiting_and_hurts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk stands still for one line: its delivery is cut off and repeated, and another one comes meanwhile."""
+    goes_on, stood = threading.Event(), threading.Event()
+
+    def standing(path: Path, data: bytes, at: int) -> None:
+        if path.suffix == ".csv" and not stood.is_set():
+            stood.set()
+            goes_on.wait(20)
+        _REAL(path, data, at)
+
+    monkeypatch.setattr(module, "write_at", standing)
+    async with running(tmp_path, 'timeout = "200ms"') as bus:
+        drop(tmp_path, "a.json", '{"id": 1}')
+        await until(stood.is_set)
+        drop(tmp_path, "b.json", '{"id": 2}')
+        await asyncio.sleep(1)
+        goes_on.set()
+        for _ in range(1000):
+            if [row.state for row in await bus.store.messages(limit=10)] == ["done", "done"]:
+                break
+            await asyncio.sleep(0.01)
+        assert [row.state for row in await bus.store.messages(limit=10)] == ["done", "done"]
+    assert sorted(contents(tmp_path / "out")["all.csv"].splitlines()) == ["1", "2", "id"]
