@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -12,6 +13,9 @@ from msgspec import Struct
 
 REMEMBERED = 4000
 """Deliveries that a repeat is recognised of: more than a lane ever has under way."""
+
+ANSWERED = "ok\n"
+"""Behind an entry: its lines are whole in their file."""
 
 
 class OtherHead(Exception):
@@ -58,10 +62,11 @@ class Journal:
     def _read(self) -> None:
         """What an earlier run wrote."""
         text = self._journal.read_text() if self._journal.exists() else ""
+        answered = text.endswith(ANSWERED)
         entries = [entry for line in text.splitlines() if (entry := _entry(line)) is not None]
         states = {file: _state(self._folder / file) for file in {entry.file for entry in entries}}
         for entry, following in zip(entries, [*entries[1:], None], strict=False):
-            if _is_whole(entry, following, *states[entry.file]):
+            if _is_whole(entry, following, *states[entry.file], answered):
                 self._known[entry.name] = entry
             else:
                 self._known.pop(entry.name, None)
@@ -79,7 +84,7 @@ class Journal:
     def _rewrite(self) -> None:
         kept = list(self._known.values())[-REMEMBERED // 2 :]
         self._known = {entry.name: entry for entry in kept}
-        folders.write_over(self._journal, "".join(entry.line() for entry in kept).encode())
+        folders.write_over(self._journal, "".join([*(entry.line() for entry in kept), ANSWERED]).encode())
 
     def has(self, name: str) -> bool:
         """Whether this delivery's lines are in a file."""
@@ -108,7 +113,14 @@ class Journal:
         write_at(place, lines, start)
         self._torn = None
         self._known[name] = self._last = entry
+        self._answer()
         return entry
+
+    def _answer(self) -> None:
+        """Notes that the last lines are on disk, in case their file is moved away before the next start. Not fsynced: a
+        note that is lost lets a delivery be repeated, and never lets one be left out."""
+        with suppress(OSError), self._journal.open("a") as file:
+            file.write(ANSWERED)
 
     def _file(self, head: bytes, more: int, now: float) -> str:
         """The file that the next lines go into."""
@@ -155,12 +167,12 @@ def kept_as(name: str) -> str:
     return f".esb-{name}.journal"
 
 
-def _is_whole(entry: Entry, following: Entry | None, inode: int, size: int) -> bool:
+def _is_whole(entry: Entry, following: Entry | None, inode: int, size: int, answered: bool) -> bool:
     """Lines that others were written over never came to be; of the last in this file their end must be there. A file
-    that was moved away took its lines with it, and all but torn last ones were answered for."""
+    that was moved away took its lines with it; whether the very last ones were among them, only their answer tells."""
     if following is not None and (following.file, following.inode) == (entry.file, entry.inode):
         return following.start >= entry.end
-    return entry.inode != inode or entry.end <= size
+    return entry.end <= size if entry.inode == inode else following is not None or answered
 
 
 def _entry(line: str) -> Entry | None:
