@@ -133,7 +133,7 @@ class Draft:
             once_at=once_at,
             split_at=split_at,
             streaming=streaming,
-            opaque=streaming or not (steps or asks_body or _has_steps(cases, always)),
+            opaque=streaming or not (steps or asks_body or _look_at_body(cases, always)),
             blocking=any(step.blocking for step in _all_steps(steps, cases, always)),
             table_hash=self._table.hash,
             namespaces=self._table.namespaces,
@@ -237,14 +237,12 @@ def _all_steps(
             yield from to.target.steps
 
 
-def _has_steps(cases: Sequence[ReadyCase], always: Sequence[ReadyTo]) -> bool:
+def _look_at_body(cases: Sequence[ReadyCase], always: Sequence[ReadyTo]) -> bool:
     items = _items(cases, always)
     targets = [to.target for to in items if to.target is not None]
-    return (
-        any(_all_steps((), cases, always))
-        or any(to.route for to in items)
-        or any(target.placeholders or target.order_by for target in targets)
-    )
+    texts = [item.program.text for target in targets for item in target.placeholders]
+    texts += [target.order_by.text for target in targets if target.order_by is not None]
+    return any(_all_steps((), cases, always)) or any(to.route for to in items) or _mentions_body(texts)
 
 
 def _mentions_body(texts: Sequence[str]) -> bool:

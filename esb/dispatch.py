@@ -238,6 +238,7 @@ class Lane:
             headers=row.headers,
             size=row.size,
             media_type=row.media,
+            head=row.head,
             values=self._values(row),
             content=row.content,
             load=None if row.content is not None else (lambda: store.body(body_id)),

@@ -72,7 +72,9 @@ class Message(Struct, frozen=True, kw_only=True):
     `body` is bytes before a `read` and a plain tree (dict, list, str, int, bool, None, Decimal) after it.
     `raw` are the bytes it came as. `format` names the codec of the last read ("" before one) and `codec` is that
     codec; `changed` tells that the tree no longer says what `raw` says; `tree` is what a `write` made bytes of, so that
-    cases and templates still see it. `accepted_at` is in seconds since the epoch, UTC, the same on every attempt.
+    cases and templates still see it; `head` is how many of its first bytes stand once at the beginning of a file that
+    joins several such bodies (a CSV's header line). `accepted_at` is in seconds since the epoch, UTC, the same on every
+    attempt.
     """
 
     uid: str
@@ -90,12 +92,13 @@ class Message(Struct, frozen=True, kw_only=True):
     media_type: str = ""
     changed: bool = False
     tree: Any = None
+    head: int = 0
     hops: int = 0
     caller: str = ""
 
     def with_body(self, body: Any) -> Message:
         """The same message with another tree (or other bytes) as its body."""
-        return replace(self, body=body, changed=True)
+        return replace(self, body=body, changed=True, head=0)
 
     def with_header(self, name: str, value: str) -> Message:
         """The same message with one header set."""
@@ -104,7 +107,9 @@ class Message(Struct, frozen=True, kw_only=True):
         return replace(self, headers=headers)
 
     def with_(self, **fields: Any) -> Message:
-        """The same message with other fields."""
+        """The same message with other fields; another body has no head unless it is given with it."""
+        if "body" in fields:
+            fields.setdefault("head", 0)
         return replace(self, **fields)
 
 
@@ -147,7 +152,9 @@ class Scope(dict[str, Any]):
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """One message for one target, as a target sees it. `id` is the same on every attempt."""
+    """One message for one target, as a target sees it. `id` is the same on every attempt. `head` is how many of the
+    body's first bytes stand once at the beginning of a file that joins several bodies; a target that joins none writes
+    them as any others."""
 
     id: str
     message_id: str
@@ -160,6 +167,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     size: int = 0
     media_type: str = ""
+    head: int = 0
     values: Mapping[str, str] = {}
     content: bytes | None = None
     load: Callable[[], Awaitable[bytes]] | None = None

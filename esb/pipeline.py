@@ -259,6 +259,7 @@ class Planner:
                 values=values,
                 headers=None if after.headers is walk.headers else after.headers,
                 media=media,
+                head=after.head,
                 expires=after.accepted_at + min(limits) if limits else None,
             )
             walk.deliveries.append(delivery)

@@ -142,6 +142,15 @@ class Codec(Protocol):
 
 
 @runtime_checkable
+class HeadedCodec(Codec, Protocol):
+    """A codec whose bodies may have a head that stands once at the beginning of a file that joins several of them."""
+
+    def head(self, tree: Any, /) -> bytes:
+        """The beginning of `encode(tree)` that is its head; b"" when it has none with these options."""
+        ...
+
+
+@runtime_checkable
 class Step(Protocol):
     """Pure: one message in; none, one or many out. Never waits."""
 
@@ -317,7 +326,9 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     `name` is the key in the table, `main` the option that takes the value beside it, `example` TOML that `esb check`
     accepts; `needs` maps import names to extras: `{"asyncssh": "sftp"}`; `probe` reaches and logs in, sends nothing.
     `check` raises OptionError for what is wrong with options before anything is opened; `claims` names what only one
-    place of a table may have (a path on a port). `answers` says of a source that its sender hears what `reply` says.
+    place of a table may have (a path on a port). `heads` says of a codec whether its bodies have a head apart with
+    these options, and of a target whether it writes such a head once for all bodies that it joins; `answers` of a
+    source that its sender hears what `reply` says.
     """
 
     kind: Kind
@@ -334,5 +345,6 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     probe: Callable[[O, Context], Awaitable[str]] | None = None
     check: Callable[[O], None] | None = None
     claims: Callable[[O], Sequence[str]] | None = None
+    heads: Callable[[O], bool] | None = None
     answers: bool = False
     api: int = 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from esb import Codec, Component, Context, Message, MessageError, hook
+from esb import Codec, Component, Context, HeadedCodec, Message, MessageError, hook
 
 
 class WriteOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,6 +25,7 @@ class Write:
         self.format = format
         self.codec = codec
         self._plain = plain
+        self._headed = codec if isinstance(codec, HeadedCodec) else None
 
     def apply(self, message: Message) -> Sequence[Message]:
         tree = message.body
@@ -38,7 +39,8 @@ class Write:
         if same and not message.changed and self._plain and self._keeps(message.codec):
             return (message.with_(body=message.raw, tree=tree),)
         data = self.codec.encode(tree, message.memory if same else None)
-        return (message.with_(body=data, tree=tree, media_type=self.codec.media_type, changed=True),)
+        head = 0 if self._headed is None else len(self._headed.head(tree))
+        return (message.with_(body=data, tree=tree, media_type=self.codec.media_type, changed=True, head=head),)
 
     def _keeps(self, read: Codec) -> bool:
         """A codec that reads one form and writes another (a CSV's delimiter) says so by `keeps`."""

@@ -304,7 +304,7 @@ def opened(db: sqlite3.Connection, name: str) -> Opened | None:
         place=last.place if last else str(errors[0].get("place", "")) if errors else "",
         errors=errors,
         attempts=tries,
-        values=dict(read_params(params)[0]),
+        values=dict(read_params(params).values),
         suggestion=suggest(item, last.kind if last else ""),
     )
 

@@ -28,7 +28,8 @@ class NewBody(Struct, frozen=True, kw_only=True):
 
 class NewDelivery(Struct, frozen=True, kw_only=True):
     """One delivery of a planned message. `body` None shares the message's own body. `values` are those of the target's
-    `{CEL}` options; `headers` are set where they differ from the message's. Times are seconds since the epoch."""
+    `{CEL}` options; `headers` are set where they differ from the message's; `head` is the delivery's. Times
+    are seconds since the epoch."""
 
     target: str
     nr: int = 1
@@ -38,6 +39,7 @@ class NewDelivery(Struct, frozen=True, kw_only=True):
     values: Mapping[str, str] = {}
     headers: Mapping[str, str] | None = None
     media: str = ""
+    head: int = 0
     expires: float | None = None
     state: DeliveryState = "due"  # "parked" with `reason` when planned so
     reason: str = ""
@@ -113,6 +115,7 @@ class StoredDelivery(Struct, kw_only=True):
     values: Mapping[str, str]
     media: str
     size: int
+    head: int = 0
     content: bytes | None = None
     body_id: int = 0
     body_file: str | None = None

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from esb.store.records import Acceptance, NewBody, NewDelivery, NewMessage, Stored, StoredDelivery
 
@@ -16,7 +17,6 @@ Row = tuple[Any, ...]
 pack = msgspec.msgpack.Encoder(enc_hook=str).encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _texts = msgspec.msgpack.Decoder(dict[str, str]).decode
-_params = msgspec.msgpack.Decoder(tuple[dict[str, str], dict[str, str] | None, str | None]).decode
 
 WORST = {"superseded": 1, "dropped": 2, "delivered": 3, "expired": 4, "dead": 5}
 """How grave the end of a delivery is. The gravest of a message's deliveries names the message's own end."""
@@ -191,6 +191,7 @@ def _due(
         values=new.values,
         media=new.media or body.media,
         size=body.size,
+        head=new.head,
         content=body.data,
         body_id=body_id,
         body_file=body.file,
@@ -199,16 +200,29 @@ def _due(
 
 
 def _pack_params(new: NewDelivery, media: str) -> bytes | None:
-    """The values of the target's `{CEL}` parts; headers and media type where they differ from the message's."""
+    """The values of the target's `{CEL}` parts and the head; headers and media type where they differ from the
+    message's."""
     other = new.media if new.media and new.media != media else None
-    if not new.values and new.headers is None and other is None:
+    if not new.values and new.headers is None and other is None and not new.head:
         return None
-    return pack((new.values, new.headers, other))
+    return pack(Params(new.values, new.headers, other, new.head))
 
 
-def read_params(params: bytes | None) -> tuple[Mapping[str, str], Mapping[str, str] | None, str | None]:
-    """Values, headers and media type of a delivery, as far as it has its own."""
-    return ({}, None, None) if params is None else _params(params)
+class Params(Struct, frozen=True, array_like=True):
+    """What a delivery has of its own: the values of the target's `{CEL}` parts, headers, media type, head."""
+
+    values: Mapping[str, str] = {}
+    headers: Mapping[str, str] | None = None
+    media: str | None = None
+    head: int = 0
+
+
+_params = msgspec.msgpack.Decoder(Params).decode
+
+
+def read_params(params: bytes | None) -> Params:
+    """What `_pack_params` wrote, also in an older esb."""
+    return Params() if params is None else _params(params)
 
 
 def texts(packed: bytes | None) -> dict[str, str]:

@@ -101,7 +101,7 @@ def read_deliveries(db: sqlite3.Connection, numbers: Iterable[int]) -> list[Stor
 
 
 def _delivery(row: Row) -> StoredDelivery:
-    values, headers, media = read_params(row[16])
+    own = read_params(row[16])
     return StoredDelivery(
         row=row[0],
         message=row[1],
@@ -118,10 +118,11 @@ def _delivery(row: Row) -> StoredDelivery:
         crashes=row[12],
         maybe_sent=bool(row[13]),
         expires=row[14],
-        headers=texts(row[15]) if headers is None else headers,
-        values=values,
-        media=media or row[18] or "",
+        headers=texts(row[15]) if own.headers is None else own.headers,
+        values=own.values,
+        media=own.media or row[18] or "",
         size=row[19],
+        head=own.head,
         content=row[20],
         body_id=row[17] or 0,
         body_file=row[21],

@@ -35,7 +35,8 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Catalogue:
-    """The registry, asked in the table's words. `codecs` are the formats' options that reads and writes were given."""
+    """The registry, asked in the table's words. `codecs` are the formats that reads and writes were given, with
+    their options, by the step's place."""
 
     def __init__(self, registry: Registry, notes: Notes) -> None:
         self._registry = registry
@@ -43,7 +44,7 @@ class Catalogue:
         self._known: dict[Kind, dict[str, Component[Any]]] = {kind: {} for kind in RESERVED}  # type: ignore[misc]
         for (kind, name), component in registry.components.items():
             self._known[kind][name] = component
-        self.codecs: list[tuple[Place, msgspec.Struct]] = []
+        self.codecs: list[tuple[Place, Found]] = []
 
     def find(self, kind: Kind, value: Mapping[str, Any], place: Place) -> Found | None:
         """Exactly one key of `value` names a component; the others are its options or belong to the bus."""
@@ -147,7 +148,7 @@ class Catalogue:
         checked = values.convert({codec.main: name, **rest}, codec.options, place, self._notes, aliases, also)
         if checked is None:
             return None
-        self.codecs.append((place, checked))
+        self.codecs.append((place, Found(codec, checked, {})))
         mine = {key: item for key, item in options.items() if key in own}
         return values.convert(
             {**mine, _LONG: rest}, component.options, place, self._notes, {component.main: component.name}

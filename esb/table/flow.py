@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -19,23 +19,34 @@ from esb.units import Expression, Template
 class Body(Struct, frozen=True):
     """What the body is for certain: `bytes` as they came, a `tree`, `mapped` (no format any more), `written` (bytes
     whose tree is still seen), or `unknown`. `changed` says that it is no longer what was read as `format`; `known` what
-    its fields are."""
+    its fields are; `head` that some of it is to stand once in a file that joins several."""
 
     kind: Literal["bytes", "tree", "mapped", "written", "unknown"] = "bytes"
     format: str = ""
     changed: bool = False
     known: Known | None = None
+    head: bool = False
 
 
 class Flow:
-    """Walks one route, from its source to every target."""
+    """Walks one route, from its source to every target. `headed` are the places of reads and writes whose format has a
+    head apart."""
 
-    def __init__(self, table: Table, route: RouteSpec, notes: Notes, language: Language, fields: Fields) -> None:
+    def __init__(
+        self,
+        table: Table,
+        route: RouteSpec,
+        notes: Notes,
+        language: Language,
+        fields: Fields,
+        headed: Collection[Place],
+    ) -> None:
         self._table = table
         self._route = route
         self._notes = notes
         self._language = language
         self._fields = fields
+        self._headed = headed
         self._front = f'route "{route.name}": '
 
     def check(self) -> None:
@@ -88,7 +99,7 @@ class Flow:
                 self._asks(step.condition, (*step.place, "if"), body, template=False)
             self._fits(step, body)
             after = self._after(step, body)
-            body = after if step.condition is None or after == body else Body("unknown")
+            body = after if step.condition is None or after == body else Body("unknown", head=after.head)
         return body
 
     def _after(self, step: StepSpec, body: Body) -> Body:
@@ -101,6 +112,8 @@ class Flow:
             known = self._fields.contracted(str(main)) or known
         elif step.component.name == "map" and after.kind == "mapped":
             known = self._fields.mapped(str(main))
+        if step.component.name == "write":
+            after = replace(after, head=step.place in self._headed)
         return replace(after, known=known)
 
     def _only_noted(self, step: StepSpec) -> bool:
@@ -115,6 +128,9 @@ class Flow:
         if name == "read" and body.kind in ("tree", "mapped"):
             said = f"{self._front}the body is a tree already"
             self._notes.add(where, "E179", said, "leave this read out, or put a write before it")
+        if name == "read" and step.place in self._headed:
+            said = f"{self._front}a head that stands once is for a write"
+            self._notes.add((*step.place, "header"), "E186", said, "write header = true, or false")
         if body.kind == "bytes":
             self._unfit(step, name, main, where)
         if name == "map":
@@ -169,6 +185,10 @@ class Flow:
     def _written(self, to: ToSpec, body: Body) -> None:
         """A mapped body needs a write; a changed one is written by the last read."""
         name = to.target or f"route {to.route}"
+        target = self._table.targets.get(to.target or "")
+        if body.head and not (target and target.component.heads and target.component.heads(target.options)):
+            said = f'{self._front}header = "once" for {name}, which does not join bodies in one file'
+            self._notes.add(to.place, "E186", said, "give a file target append = true, or write header = true")
         if body.kind == "mapped":
             said = f"{self._front}a mapped body for {name} has no write"
             self._notes.add(to.place, "E175", said, 'put { write = "json" } after the map')

@@ -44,12 +44,15 @@ class Lint:
         self._fields = Fields(table, notes, self._language)
         self._claims: dict[tuple[str, str, str], Place] = {}
         self._seen: set[Place] = set()
+        self._headed: set[Place] = set()
 
     def run(self) -> None:
         for said in self._draft.said:
             self._language.check(said.text, said.place, template=said.template)
-        for place, options in self._draft.catalogue.codecs:
-            self._texts(options, place, "", "")
+        for place, found in self._draft.catalogue.codecs:
+            self._texts(found.options, place, "", "")
+            if found.component.heads is not None and found.component.heads(found.options):
+                self._headed.add(place)
         for target in self._table.targets.values():
             self._target(target)
         for route in self._table.routes.values():
@@ -74,7 +77,7 @@ class Lint:
             self._steps(to.do)
         targets = {("target", to.target) for to in route.leads_to}
         if not ({route.place} | targets) & self._draft.broken:
-            Flow(self._table, route, self._notes, self._language, self._fields).check()
+            Flow(self._table, route, self._notes, self._language, self._fields, self._headed).check()
         Answers(self._table, route, self._notes).check()
 
     def _steps(self, steps: Sequence[StepSpec]) -> None:

@@ -36,18 +36,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How CSV is read and written.
 
     Both: `delimiter`, `quote` and `escape` are single characters ("" is none); `encoding` (a UTF-8 BOM is tolerated);
-    `header`: whether the first line names the columns (`"once"` when appending to a file that has one already);
-    `columns`: their names (reading: what the header must say, or what there is without one; writing: which, in which
-    order); `null`: the unquoted word that stands for null; `comment`: lines that begin so are passed over;
-    `decimal`: the decimal mark.
+    `header`: whether the first line names the columns; `columns`: their names (reading: what the header must say, or
+    what there is without one; writing: which, in which order); `null`: the unquoted word that stands for null;
+    `comment`: lines that begin so are passed over; `decimal`: the decimal mark.
 
     Reading: `skip_first` lines are passed over, then `head` records go to `source.head`; the last `foot` records go to
     `source.foot`; `blank`: blank lines; `count` and `sum` are control totals (CEL over `source`) that must agree with
     the number of rows and the sums of columns; `max_row`: characters of the longest record; `max_size`: the largest
     document that is held whole.
 
-    Writing: `newline`; `unmappable`: what becomes of characters that the encoding lacks; `true`, `false` and `dates`
-    (strftime): how those are written; `formula`: what becomes of texts that a spreadsheet would run.
+    Writing: `header = "once"` is for a target that appends: it begins each new file and stands nowhere else; `newline`;
+    `unmappable`: what becomes of characters that the encoding lacks; `true`, `false` and `dates` (strftime): how those
+    are written; `formula`: what becomes of texts that a spreadsheet would run.
     """
 
     format: Literal["csv"] = "csv"
@@ -103,7 +103,7 @@ class CsvCodec:
             max_row=int(options.max_row),
             sums=tuple(options.sum),
         )
-        self._write = Writer(
+        self._writer = Writer(
             Style(
                 dialect=dialect,
                 encoding=options.encoding,
@@ -119,7 +119,7 @@ class CsvCodec:
                 formula=options.formula,
                 comment=options.comment,
             )
-        ).write
+        )
 
     def decode(self, body: bytes, /) -> Decoded:
         """`{"rows": [...]}`, each row an object of texts by column; `source.head` and `source.foot` beside it."""
@@ -141,7 +141,11 @@ class CsvCodec:
 
     def encode(self, tree: Any, memory: Any = None, /) -> bytes:
         """From `{"rows": [...]}`, a list of rows or one row."""
-        return self._write(tree)
+        return self._writer.write(tree)
+
+    def head(self, tree: Any, /) -> bytes:
+        """The header line, with `header = "once"`."""
+        return self._writer.head(tree) if self._options.header == "once" else b""
 
     def keeps(self, read: object) -> bool:
         """Whether what `read` took in is what this codec would write: the original bytes may go on."""
@@ -228,6 +232,7 @@ def esb_codecs() -> list[Component[Any]]:
             options=Options,
             main="format",
             open=open_codec,
+            heads=lambda options: options.header == "once",
             example='do = [{ read = "csv", delimiter = ";", encoding = "windows-1252", null = "NULL" }]',
         )
     ]

@@ -47,14 +47,23 @@ class Writer:
     def write(self, tree: Any) -> bytes:
         """`{"rows": [...]}`, a list of rows, or one row."""
         rows = _rows(tree)
+        columns = self._columns(rows)
+        lines = [self._line(columns, "the header")] if self._style.header else []
+        lines += [self._row(row, columns, number) for number, row in enumerate(rows)]
+        return self._bytes("".join(lines), columns, rows)
+
+    def head(self, tree: Any) -> bytes:
+        """The header line that `write` begins with, of a tree that it has written."""
+        columns = self._columns(_rows(tree))
+        return self._bytes(self._line(columns, "the header"), columns, ())
+
+    def _columns(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[str]:
         columns = self._style.columns or _columns(rows)
         if not columns:
             raise EncodeError(
                 "there are no rows to take the columns from; declare columns", code="M228", place="body.rows"
             )
-        lines = [self._line(columns, "the header")] if self._style.header else []
-        lines += [self._row(row, columns, number) for number, row in enumerate(rows)]
-        return self._bytes("".join(lines), columns, rows)
+        return columns
 
     def _row(self, row: Mapping[str, Any], columns: Sequence[str], number: int) -> str:
         place = f"body.rows[{number}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from msgspec import Struct
@@ -56,23 +58,30 @@ def look(folder: Path, match: str) -> list[Seen]:
     return sorted(found, key=lambda seen: os.fsencode(seen.name))
 
 
-def claim(folder: Path, work: Path, seen: Seen) -> Path | None:
+def seen(folder: Path, name: str) -> Seen | None:
+    """One plain file as it is now; None where there is none of this name."""
+    try:
+        state = (folder / name).stat(follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return None
+        raise
+    return Seen(name, state.st_size, state.st_mtime_ns, state.st_ino) if stat.S_ISREG(state.st_mode) else None
+
+
+def claim(folder: Path, work: Path, item: Seen) -> Path | None:
     """The file under a random id in the work folder; None when it is gone, taken by somebody else, or no longer what
     was seen. A name too long for an id before it gets a folder of that id: it keeps every byte."""
-    try:
-        state = (folder / seen.name).stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if (state.st_size, state.st_mtime_ns, state.st_ino) != (seen.size, seen.mtime, seen.inode):
+    if seen(folder, item.name) != item:
         return None
     work.mkdir(exist_ok=True)
     name = uuid4().hex
-    claimed = work / f"{name}.{seen.name}"
+    claimed = work / f"{name}.{item.name}"
     if len(os.fsencode(claimed.name)) > LONGEST:
         (work / name).mkdir()
-        claimed = work / name / seen.name
+        claimed = work / name / item.name
     try:
-        (folder / seen.name).rename(claimed)
+        (folder / item.name).rename(claimed)
     except FileNotFoundError:
         return None
     sync(claimed.parent)
@@ -155,6 +164,16 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
     raise FileExistsError(name)
 
 
+def same(path: Path, folder: Path, name: str, *, number: bool = True) -> str | None:
+    """The name, numbered or not, under which a folder has a file's bytes already."""
+    for taken in numbered(name) if number else (name,):
+        if seen(folder, taken) is None:
+            return None
+        if filecmp.cmp(folder / taken, path, shallow=False):
+            return taken
+    return None
+
+
 def _is_same(path: Path, other: Path) -> bool:
     return os.path.samestat(path.stat(follow_symlinks=False), other.stat(follow_symlinks=False))
 
@@ -186,33 +205,35 @@ def sweep(folder: Path) -> None:
             part.unlink(missing_ok=True)
 
 
+def begin_part(folder: Path) -> BinaryIO:
+    """A new file under a temporary name."""
+    return (folder / f".{uuid4().hex}.part").open("xb")
+
+
+def finish_part(file: BinaryIO) -> None:
+    """All that was written is on disk when it returns."""
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_part(folder: Path, data: bytes) -> Path:
     """The data under a temporary name in a folder, fsynced; nothing is left of what could not be written."""
-    part = folder / f".{uuid4().hex}.part"
+    file = begin_part(folder)
     try:
-        with part.open("xb") as file:
+        with file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            finish_part(file)
     except OSError:
-        part.unlink(missing_ok=True)
+        Path(file.name).unlink(missing_ok=True)
         raise
-    return part
+    return Path(file.name)
 
 
 def write_over(place: Path, data: bytes) -> None:
     """A whole file or the one before: temporary name, fsync, rename, fsync of the folder."""
     write_part(place.parent, data).rename(place)
     sync(place.parent)
-
-
-def write_new(folder: Path, name: str, data: bytes, *, number: bool) -> Path:
-    """A whole file or none, under a free name; raises FileExistsError when it is taken and not to be numbered."""
-    part = write_part(folder, data)
-    try:
-        return place_new(part, folder, name, number=number)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

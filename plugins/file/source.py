@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
-from esb_plugins.file import folders, rejects
+from esb_plugins.file import folders
+from esb_plugins.file.archives import Unpack
+from esb_plugins.file.folders import Seen
+from esb_plugins.file.handover import Handover, slices
+from esb_plugins.file.releases import NAME, Trigger, carry_out, unfinished
 from esb_plugins.file.shelves import TODAY, Shelf
 from msgspec import Struct
 
-from esb import (
-    Accept,
-    Accepted,
-    Busy,
-    Closing,
-    Component,
-    Context,
-    Duration,
-    Incoming,
-    MessageError,
-    OptionError,
-    StoreError,
-)
-
-log = logging.getLogger(__name__)
-
-UNDER_WAY = 64
-"""Files handed over at once, so that one commit takes many."""
-AGAIN = 1.0
-"""Seconds before a refused file is offered again."""
+from esb import Accept, Component, Context, Duration, OptionError
 
 
 class FileOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """`settled`: how long size and time must not change; `trigger`: a file that says the others are complete; `done`
-    and `bad` may hold {today}."""
+    """`settled`: how long size and time must not change; `trigger`: a file that says the others are complete, or
+    NAME.ok, which says it of one; `unpack`: each member of an archive becomes a message; `done` and `bad` may hold
+    {today}."""
 
     folder: str
     match: str = "*"
@@ -48,6 +32,7 @@ class FileOptions(Struct, frozen=True, forbid_unknown_fields=True):
     order: Literal["name", "mtime"] = "name"
     trigger: str | None = None
     recursive: bool = False
+    unpack: bool | Unpack = False
     done: str = "done"
     bad: str = "bad"
 
@@ -60,11 +45,14 @@ class FileSource:
         self._context = context
         self._folder = context.folder / options.folder
         self._every = context.every or 1.0
-        self._steady: dict[Path, tuple[folders.Seen, float]] = {}
-        self._troubles: dict[str, str] = {}
+        self._device: int | None = None
+        self._steady: dict[Path, tuple[Seen, float]] = {}
+        self._trigger = None if options.trigger is None else Trigger(options.trigger)
         zone = ZoneInfo(context.time_zone)
         self._done = Shelf(context.folder, options.folder, options.done, zone)
         self._bad = Shelf(context.folder, options.folder, options.bad, zone)
+        unpack = Unpack() if options.unpack is True else options.unpack or None
+        self._handover = Handover(context, self._done, self._bad, unpack)
 
     async def run(self, accept: Accept) -> None:
         while True:
@@ -77,25 +65,36 @@ class FileSource:
             await self._context.clock.sleep(self._every)
 
     def _report(self) -> None:
-        if not self._troubles:
+        troubles = self._handover.troubles
+        if not troubles:
             self._context.health("up")
             return
-        name, reason = next(iter(self._troubles.items()))
-        more = f" (and {len(self._troubles) - 1} more)" if len(self._troubles) > 1 else ""
+        name, reason = next(iter(troubles.items()))
+        more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
         self._context.health("degraded", f"{name} waits in work: {reason}{more}")
 
     async def _round(self, accept: Accept) -> None:
         """One look: what is left over, then what is settled. The folder's subfolders too, when `recursive`."""
-        self._troubles.clear()
+        self._handover.troubles.clear()
         for folder in await self._context.thread(self._places):
-            await self._all(await self._context.thread(folders.claimed, folder / "work"), folder, accept)
-            ready = await self._context.thread(self._ready, folder)
-            for start in range(0, len(ready), UNDER_WAY):
-                taken = await self._context.thread(self._claim, folder, ready[start : start + UNDER_WAY])
-                await self._all(taken, folder, accept)
+            await self._handover.all(await self._context.thread(self._left_over, folder), folder, accept)
+            present, ready = await self._context.thread(self._look, folder)
+            if self._trigger is None:
+                for some in slices(ready):
+                    await self._handover.all(await self._context.thread(_claim, folder, some), folder, accept)
+            else:
+                for release in await self._context.thread(self._trigger.releases, folder, present, ready):
+                    taken = await self._context.thread(carry_out, folder, folder / "work", release)
+                    await self._handover.all(taken, folder, accept)
+
+    def _left_over(self, folder: Path) -> list[Path]:
+        """What an earlier run claimed, or was about to claim."""
+        unfinished(folder, folder / "work")
+        return folders.claimed(folder / "work")
 
     def _places(self) -> list[Path]:
-        """The watched folder, and with `recursive` those below it that are not our own."""
+        """The watched folder, and with `recursive` those below it that are not our own; OSError when it is away."""
+        self._check_mounted()
         if not self._options.recursive:
             return [self._folder]
         found = [self._folder]
@@ -105,149 +104,40 @@ class FileSource:
             found += [parent / name for name in names]
         return found
 
+    def _check_mounted(self) -> None:
+        """A share that is gone leaves an empty folder of our own disk: that one is not looked at."""
+        device, ours = self._folder.stat().st_dev, self._context.folder.stat().st_dev
+        if device == ours != (self._device or ours):
+            raise OSError(errno.ENODEV, "the share is not mounted")
+        self._device = device
+
     def _is_ours(self, folder: Path, parent: Path) -> bool:
         hidden = folder.name == "work" or folder.name.startswith(".")
         return hidden or self._done.holds(folder, parent) or self._bad.holds(folder, parent)
 
-    def _ready(self, folder: Path) -> list[folders.Seen]:
-        """Files whose size and time did not change for `settled`, on our own clock; in the order asked for."""
+    def _look(self, folder: Path) -> tuple[list[Seen], list[Seen]]:
+        """The files that are there, and those of them whose size and time did not change for `settled`, on our own
+        clock; both in the order asked for. What is claimed or gone by the next look is forgotten then."""
         now = self._context.clock.now()
-        seen = folders.look(folder, self._options.match)
-        if self._options.trigger is not None and not (folder / self._options.trigger).is_file():
-            return []
-        steady: dict[Path, tuple[folders.Seen, float]] = {}
-        ready: list[folders.Seen] = []
-        for item in seen:
-            if item.name == self._options.trigger:
-                continue
+        marks = self._trigger
+        present = [
+            item for item in folders.look(folder, self._options.match) if not (marks and marks.is_marker(item.name))
+        ]
+        steady: dict[Path, tuple[Seen, float]] = {}
+        for item in present:
             before = self._steady.get(folder / item.name)
             since = before[1] if before is not None and before[0] == item else now
             steady[folder / item.name] = (item, since)
-            if now - since >= self._options.settled:
-                ready.append(item)
         kept = {path: entry for path, entry in self._steady.items() if path.parent != folder}
         self._steady = {**kept, **steady}
         if self._options.order == "mtime":
-            ready.sort(key=lambda item: (item.mtime, item.name))
-        return ready
-
-    def _claim(self, folder: Path, ready: list[folders.Seen]) -> list[Path]:
-        made = [folders.claim(folder, folder / "work", item) for item in ready]
-        for item in ready:
-            self._steady.pop(folder / item.name, None)
-        return [path for path in made if path is not None]
-
-    async def _all(self, paths: list[Path], folder: Path, accept: Accept) -> None:
-        """Some claimed files: looked at side by side, handed over in their order, each put away when all is known."""
-        offered = await asyncio.gather(*(self._incoming(path, folder) for path in paths))
-        handed = [(path, item) for path, item in zip(paths, offered, strict=True) if item is not None]
-        outcomes = await accept.many([item for _, item in handed])
-        async with asyncio.TaskGroup() as tasks:
-            for (path, item), outcome in zip(handed, outcomes, strict=True):
-                tasks.create_task(self._one(path, folder, item, outcome, accept), name=f"file {path.name}")
-
-    async def _incoming(self, path: Path, folder: Path) -> Incoming | None:
-        """What is offered of a file; None for one that cannot be read now: it waits in `work` and is tried again."""
-        claim, name = folders.claim_of(path)
-        try:
-            about = await self._context.thread(_about, path, folder, name)
-        except OSError as error:
-            self._trouble(path, error)
-            return None
-        headers = {"x-file-name": shown(name), "x-file-sha256": about["sha256"]}
-        return Incoming(body=path, about=about, headers=headers, claim=claim)
-
-    def _trouble(self, path: Path, error: Exception) -> None:
-        """One file's trouble is its own: the others go on."""
-        said = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
-        self._troubles[shown(folders.claim_of(path)[1])] = said
-        log.warning("%s waits in work: %s", shown(path.name), said)
-
-    async def _one(
-        self, path: Path, folder: Path, item: Incoming, outcome: Accepted | Exception, accept: Accept
-    ) -> None:
-        """One offered file until it is accepted or refused for good, then away with it."""
-        while True:
-            try:
-                if isinstance(outcome, Exception):
-                    raise outcome
-                await self._put_away(path, folder, outcome)
-                return
-            except MessageError as error:
-                await self._return(path, folder, f"{error.code} {error}")
-                return
-            except (Busy, StoreError) as error:
-                log.info("%s waits: %s", shown(path.name), error)
-                await self._context.clock.sleep(getattr(error, "retry_after", AGAIN))
-            except Closing:
-                await asyncio.Event().wait()
-            except Exception as error:
-                self._trouble(path, error)
-                return
-            outcome = await self._again(item, accept)
-
-    async def _again(self, item: Incoming, accept: Accept) -> Accepted | Exception:
-        try:
-            return await accept(item)
-        except Exception as error:
-            return error
-
-    async def _put_away(self, path: Path, folder: Path, accepted: Accepted) -> None:
-        """An accepted file, when every part of it is planned."""
-        name = folders.claim_of(path)[1]
-        if accepted.planned is not None:
-            outcome = await accepted.planned()
-            if outcome.rejected:
-                await self._context.thread(self._write_rejected, folder, name, outcome.rejected)
-            if outcome.state == "quarantined":
-                await self._return(path, folder, outcome.reason, accepted.id)
-                return
-        place = self._done.place(folder, self._context.clock.now())
-        await self._context.thread(_move, path, place, name)
-
-    def _write_rejected(self, folder: Path, name: str, rejected: Any) -> None:
-        """Once: a file that an earlier run wrote before it was killed is replaced by the same."""
-        place = self._bad.place(folder, self._context.clock.now())
-        place.mkdir(parents=True, exist_ok=True)
-        named = folders.fitting(name.removesuffix(".csv"), ".bad.csv")
-        folders.write_over(place / named, rejects.bad_rows(rejected))
-
-    async def _return(self, path: Path, folder: Path, reason: str, message: str = "") -> None:
-        """The file and why, in the bad folder. What fails here leaves it in `work`."""
-        name = folders.claim_of(path)[1]
-        place = self._bad.place(folder, self._context.clock.now())
-        text = f"{reason}\n" + (f"message {message}: esb quarantine show {message}\n" if message else "")
-        try:
-            await self._context.thread(_give_back, path, place, name, text.encode())
-        except OSError as error:
-            self._trouble(path, error)
+            present.sort(key=lambda item: (item.mtime, item.name))
+        return present, [item for item in present if now - steady[folder / item.name][1] >= self._options.settled]
 
 
-def _about(path: Path, folder: Path, name: str) -> dict[str, Any]:
-    state = path.stat(follow_symlinks=False)
-    return {
-        "name": shown(name),
-        "path": shown(str(folder / name)),
-        "size": state.st_size,
-        "sha256": folders.digest(path),
-        "mtime": datetime.fromtimestamp(state.st_mtime, UTC),
-    }
-
-
-def _move(path: Path, place: Path, name: str) -> None:
-    folders.move(path, place, name)
-    folders.finish(path)
-
-
-def _give_back(path: Path, place: Path, name: str, reason: bytes) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    folders.write_over(place / folders.fitting(name, ".reason.txt"), reason)
-    _move(path, place, name)
-
-
-def shown(name: str) -> str:
-    """A file name as text, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _claim(folder: Path, ready: Sequence[Seen]) -> list[Path]:
+    made = [folders.claim(folder, folder / "work", item) for item in ready]
+    return [path for path in made if path is not None]
 
 
 @asynccontextmanager
@@ -257,13 +147,17 @@ async def open_source(options: FileOptions, context: Context) -> AsyncIterator[F
 
 
 def check_options(options: FileOptions) -> None:
-    """Raises OptionError for a folder that leads out of the watched one."""
+    """Raises OptionError for a folder that leads out of the watched one, a marker or a limit that makes no sense."""
     for name in ("done", "bad"):
         text = getattr(options, name).replace(TODAY, "")
         place = Path(text)
         itself = place == Path(options.folder) or not place.parts
         if ".." in place.parts or "{" in text or itself:
             raise OptionError(name, f"{name} is a folder below the watched one", "it may hold {today}", code="E240")
+    if options.trigger is not None and (options.trigger in ("", NAME) or "/" in options.trigger):
+        raise OptionError("trigger", "trigger is the name of a marker", 'write "all.ok", or "NAME.ok" for one a file')
+    if isinstance(options.unpack, Unpack) and min(options.unpack.files, options.unpack.size, options.unpack.ratio) < 1:
+        raise OptionError("unpack", "a limit is at least 1", "leave out the limit that shall be as it is")
 
 
 SOURCE = Component(

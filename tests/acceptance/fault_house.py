@@ -178,7 +178,7 @@ async def under_load(port: int, senders: int, acknowledged: set[bytes]) -> Async
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[None]:
     """A file system of its own in memory."""
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
     if made.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {made.stderr.decode()}")

@@ -89,6 +89,10 @@ def test_the_job_expire_and_order(reader: Reader) -> None:
         assert [path for path, _ in posted(machines, 1)] == ["/machines/M2"]
 
 
+def test_the_job_zip_to_rolling_csv(reader: Reader) -> None:
+    job(reader, "zip-to-rolling-csv")
+
+
 def test_the_job_file_to_file_json(reader: Reader) -> None:
     job(reader, "file-to-file-json")
 

@@ -31,6 +31,7 @@ WITHOUT = {
     "M286": "no input is known that gives it",
     "M291": "found when the parts are made",
     "M295": "needs three deaths",
+    "M296": "needs a source",
 }
 """Codes of tables and messages whose pages have no example that can be run, and why."""
 

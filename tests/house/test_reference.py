@@ -168,6 +168,8 @@ def whole(kind: str, name: str, key: str, example: str) -> dict[str, str]:
     given = {word: known[word]["example"] for word in (name if field == component.main else field for field in must)}
     if name == "timer":
         given["cron"] = known["cron"]["example"]
+    if key == "roll":
+        given["append"] = known["append"]["example"]
     if key in ("cert", "key"):
         given |= {word: known[word]["example"] for word in ("cert", "key")}
     return {**given, key: example}

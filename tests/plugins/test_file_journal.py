@@ -11,9 +11,11 @@ from esb_plugins.file.journal import Journal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+NOTES = ".esb-all.jsonl.journal"
+
 
 def make(folder: Path) -> Journal:
-    return Journal(folder / "all.jsonl", folder / ".notes")
+    return Journal(folder, "all.jsonl")
 
 
 def test_a_line_is_written_once_and_half_a_line_is_cut_off(tmp_path: Path) -> None:
@@ -64,8 +66,8 @@ def test_a_line_that_could_not_be_written_is_never_taken_for_written(
 def test_a_crash_before_the_mending_does_not_make_a_failed_line_count(tmp_path: Path) -> None:
     journal = make(tmp_path)
     journal.append("b", b"second line\n")
-    entry = (tmp_path / ".notes").read_text().splitlines()[-1].split(" ")
-    (tmp_path / ".notes").write_text(f"{entry[0]} 0 6 a\n" + " ".join(entry) + "\n")
+    entry = (tmp_path / NOTES).read_text().splitlines()[-2].split(" ")
+    (tmp_path / NOTES).write_text(f"{entry[0]} 0 6 1 all.jsonl a\n" + " ".join(entry) + "\n")
     again = make(tmp_path)
     assert again.has("b")
     assert not again.has("a")
@@ -80,6 +82,27 @@ def test_a_file_that_its_reader_moved_away_begins_anew_and_its_lines_are_not_wri
     again = make(tmp_path)
     assert again.has("a")
     assert again.has("b")
+
+
+def test_a_line_that_was_not_written_before_its_file_was_moved_away_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the note and the line, and then the reader takes the file."""
+    journal, real = make(tmp_path), module.write_at
+    journal.append("a", b"one\n")
+
+    def killed(path: Path, data: bytes, at: int) -> None:
+        if path.name == "all.jsonl":
+            raise KeyboardInterrupt
+        real(path, data, at)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "write_at", killed)
+        journal.append("b", b"two\n")
+    (tmp_path / "all.jsonl").rename(tmp_path / "taken")
+    again = make(tmp_path)
+    assert again.has("a")
+    assert not again.has("b"), "it would be lost: it is in no file"
 
 
 def test_what_another_program_appended_stays(tmp_path: Path) -> None:
