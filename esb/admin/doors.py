@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from esb.admin.control import KINDS, Control
+from esb.admin.boxes import Boxes
+from esb.admin.control import Control
+from esb.admin.question import KINDS
 
 Answer = Callable[[Control, Mapping[str, Any]], Awaitable[Any]]
 
@@ -39,6 +41,11 @@ _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": 10000}
 _KIND: Final = Parameter("kind", "path", {"type": "string", "enum": list(KINDS)}, True)
 _LIMIT: Final = Parameter("limit", "query", _COUNT)
 _ID: Final = Parameter("id", "path", _TEXT, True)
+
+
+def _boxed(verb: Callable[[Boxes, Mapping[str, Any]], Awaitable[Any]]) -> Answer:
+    """A verb of the boxes as an answer of the control."""
+    return lambda control, ask: verb(control.boxes, ask)
 
 
 def _in_body(**schemas: tuple[Mapping[str, Any], bool]) -> tuple[Parameter, ...]:
@@ -97,28 +104,28 @@ DOORS: Final[tuple[Door, ...]] = (
         method="GET",
         path="/held/{kind}",
         about="Dead, parked or quarantined things by reason",
-        answer=Control.held,
+        answer=_boxed(Boxes.list),
         parameters=(_KIND, _LIMIT),
     ),
     Door(
         method="POST",
         path="/held/{kind}/release",
         about="Held things go on",
-        answer=Control.release,
+        answer=_boxed(Boxes.release),
         parameters=(_KIND, *_in_body(**_WHICH, **_WHO, delivered=({"type": "boolean"}, False))),
     ),
     Door(
         method="POST",
         path="/held/{kind}/discard",
         about="Held things are let go, with the reason",
-        answer=Control.discard,
+        answer=_boxed(Boxes.discard),
         parameters=(_KIND, *_in_body(**_WHICH, **{**_WHO, "reason": (_TEXT, True)})),
     ),
     Door(
         method="POST",
         path="/held/{kind}/edit",
         about="Other bytes (base64) for a held thing; the original stays",
-        answer=Control.edit,
+        answer=_boxed(Boxes.edit),
         parameters=(_KIND, *_in_body(id=(_TEXT, True), body=({"type": "string", "format": "byte"}, True), **_WHO)),
     ),
     Door(
