@@ -136,11 +136,17 @@ async def question(door: Door, request: web.Request) -> Mapping[str, Any]:
         extra = set(body) - {item.name for item in door.parameters if item.place == "body"}
         if extra:
             raise BadRequest(f"unknown: {', '.join(sorted(map(repr, extra)))[:80]}")
-    places: dict[str, Mapping[str, Any]] = {"path": request.match_info, "query": request.query, "body": body}
+    places: dict[str, Mapping[str, Any]] = {"path": request.match_info, "query": _query(door, request), "body": body}
     return {
         item.name: _checked(item, places[item.place][item.name]) for item in door.parameters
         if item.name in places[item.place] or _required(item)
     }  # fmt: skip
+
+
+def _query(door: Door, request: web.Request) -> Mapping[str, Any]:
+    """The query; a list is a name that stands there once for each of its items."""
+    lists = {item.name for item in door.parameters if item.place == "query" and item.schema["type"] == "array"}
+    return {name: request.query.getall(name) if name in lists else value for name, value in request.query.items()}
 
 
 def _required(item: Parameter) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from esb.admin import question, rows
 from esb.admin.access import Access
+from esb.admin.letters import HEAD, Letters
 from esb.admin.question import BadRequest, NotFound
 from esb.store import Act, Acted, Box, Which, dead_letters, held, journal
 from esb.store.work import Work
@@ -24,21 +25,36 @@ class Boxes:
     """The dead, the parked and the quarantined. `look` tells a running bus that rows of some targets (None: of any) are
     due again."""
 
-    def __init__(self, access: Access, look: Callable[[Iterable[str] | None], None]) -> None:
+    def __init__(self, access: Access, letters: Letters, look: Callable[[Iterable[str] | None], None]) -> None:
         self._access = access
+        self._letters = letters
         self._look = look
 
     async def list(self, ask: Mapping[str, Any]) -> Any:
         """Dead, parked or quarantined things by reason, counts first; then one line each."""
-        kind = question.box(ask)
-        groups = await self._access.query(held.groups, kind)
-        letters = await self._access.query(held.letters, kind, limit=question.limit(ask, 100))
+        kind, which = question.box(ask), question.which(ask)
+        groups = await self._groups(kind, which)
+        letters = await self._access.query(held.letters, kind, which, limit=question.limit(ask, 100))
         return {
             "groups": [rows.group_row(item) for item in groups],
             "deliveries": [rows.letter_row(item) for item in letters if item.kind == "delivery"],
             "messages": [rows.letter_row(item) for item in letters if item.kind == "message"],
             "next": f"esb {kind} show {letters[0].id}" if letters else "esb status",
         }
+
+    async def _groups(self, kind: Box, which: Which) -> Sequence[held.Group]:
+        """The groups of the chosen; of chosen ids none is made."""
+        return [] if which.ids else await self._access.query(held.groups, kind, which)
+
+    async def show(self, ask: Mapping[str, Any]) -> Any:
+        """Held things with all that is known of each, the oldest first, a page at a time: `after` of an answer asks for
+        the next one, None ends it. Bodies are cut after HEAD bytes where `body` does not ask for the whole."""
+        kind, which, limit = question.box(ask), question.which(ask), question.limit(ask, 20)
+        after = question.after(ask)
+        found = await self._access.query(held.letters, kind, which, limit=limit, after=after)
+        told = [await self._letters.tell(item, None if ask.get("body") else HEAD) for item in found]
+        more = None if which.ids or len(found) < limit else "-".join(map(str, held.last_rows(found, after)))
+        return {"letters": told, "after": more, "next": told[0]["next"] if told else f"esb {kind} list"}
 
     async def release(self, ask: Mapping[str, Any]) -> Any:
         """Held things go on: dead and parked deliveries with the same id, messages planned again. A target that has a

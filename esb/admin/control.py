@@ -8,14 +8,16 @@ from typing import Any
 
 import msgspec
 
-from esb.admin import question, rows
+from esb.admin import advice, question, rows
 from esb.admin.access import Access
 from esb.admin.boxes import Boxes
+from esb.admin.failing import at_failing_point
+from esb.admin.letters import Letters
 from esb.admin.question import BadRequest, NeedsBus, NotFound
 from esb.bus import Bus
 from esb.errors import describe
 from esb.ports import Incoming
-from esb.store import account, dead_letters, journal, reading
+from esb.store import Opened, account, dead_letters, journal, reading
 from esb.table.model import Table
 
 
@@ -25,13 +27,16 @@ class Control:
     def __init__(self, table: Table, access: Access, bus: Bus | None) -> None:
         self.table = table
         self.bus = bus
-        self.boxes = Boxes(access, self._look)
+        self.boxes = Boxes(access, Letters(access, table, self._standing), self._look)
         self._access = access
         self._query = access.query
 
     def _look(self, targets: Iterable[str] | None) -> None:
         if self.bus is not None:
             self.bus.look(targets)
+
+    async def _standing(self, found: Opened, data: bytes) -> bytes | None:
+        return None if self.bus is None else await at_failing_point(self.bus, found, data)
 
     # Looking
 
@@ -149,7 +154,7 @@ class Control:
             "edited": found.edited is not None,
             "media": found.media,
             "deliveries": [rows.delivery_row(row) for row in found.deliveries],
-            "next": rows.advice(found),
+            "next": advice.for_journey(found),
         }
         if ask.get("body"):
             shown["body"] = rows.body_json(await self._access.content(found.body, found.body_file))

@@ -40,6 +40,7 @@ _TIME: Final = {"type": "string"}
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": 10000}
 _KIND: Final = Parameter("kind", "path", {"type": "string", "enum": list(KINDS)}, True)
 _LIMIT: Final = Parameter("limit", "query", _COUNT)
+_WHOLE: Final = Parameter("body", "query", {"type": "string", "enum": ["1"]})
 _ID: Final = Parameter("id", "path", _TEXT, True)
 
 
@@ -61,6 +62,7 @@ _WHICH: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
     "until": (_TIME, False),
     "target": (_TEXT, False),
 }
+_SOME: Final = tuple(Parameter(name, "query", schema) for name, (schema, _) in _WHICH.items() if name != "all")
 _SCOPE: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
     "scope": ({"type": "string", "enum": ["target", "route", "clock"]}, True),
     "name": (_TEXT, False),
@@ -90,7 +92,7 @@ DOORS: Final[tuple[Door, ...]] = (
         path="/messages/{id}",
         about="One message and all that became of it",
         answer=Control.message,
-        parameters=(_ID, Parameter("body", "query", {"type": "string", "enum": ["1"]})),
+        parameters=(_ID, _WHOLE),
     ),
     Door(
         method="GET",
@@ -105,7 +107,14 @@ DOORS: Final[tuple[Door, ...]] = (
         path="/held/{kind}",
         about="Dead, parked or quarantined things by reason",
         answer=_boxed(Boxes.list),
-        parameters=(_KIND, _LIMIT),
+        parameters=(_KIND, _LIMIT, *_SOME),
+    ),
+    Door(
+        method="GET",
+        path="/held/{kind}/show",
+        about="Held things with all that is known of each, a page at a time",
+        answer=_boxed(Boxes.show),
+        parameters=(_KIND, _LIMIT, *_SOME, Parameter("after", "query", _TEXT), _WHOLE),
     ),
     Door(
         method="POST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -93,3 +94,11 @@ def time_of(value: Any) -> float | None:
     except (ValueError, OverflowError):
         raise BadRequest(f"{value!r:.40} is no time; write 2026-03-01T02:10:00+01:00") from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def after(ask: Mapping[str, Any]) -> tuple[int, int]:
+    """The rows of the last delivery and the last message that were seen: `12-7`, as an answer gave it."""
+    found = re.fullmatch(r"(\d{1,18})-(\d{1,18})", str(ask.get("after") or "0-0"), re.ASCII)
+    if found is None:
+        raise BadRequest("after is what an answer gave")
+    return int(found[1]), int(found[2])

@@ -48,34 +48,15 @@ def delivery_row(row: journal.DeliveryRow) -> dict[str, Any]:
         "reason": mask(row.reason), "attempts": row.attempts, "due": None if row.due is None else moment(row.due),
         "accepted": moment(row.accepted_at), "ended": None if row.ended_at is None else moment(row.ended_at),
         "group": row.fingerprint,
-        "history": [
-            {
-                "n": item.n, "at": moment(item.at), "class": item.kind, "code": item.code, "place": item.place,
-                "ms": round(item.ms, 1), "said": {key: mask(text_of(value)) for key, value in item.params.items()},
-            }
-            for item in row.attempt_rows
-        ],
+        "history": [attempt_row(item) for item in row.attempt_rows],
     }  # fmt: skip
 
 
-def advice(journey: journal.Journey) -> str:
-    """The next command to type."""
-    message = journey.message
-    for row in journey.deliveries:
-        if row.state == "dead":
-            last = row.attempt_rows[-1].kind if row.attempt_rows else ""
-            if last == "permanent":
-                return (
-                    f"the target refused it: mend it with esb dead edit {row.id} FILE, then esb dead release {row.id}"
-                )
-            return f"esb dead release {row.id} when {row.target} is well again"
-        if row.state == "parked":
-            return f"esb parked release {row.id}"
-    if message.state == "quarantined":
-        return f"esb quarantine edit {message.uid} FILE, or mend the table; then esb quarantine release {message.uid}"
-    if message.state == "unmatched":
-        return f"add a case to route {message.route}, then esb parked release {message.uid}"
-    return "esb status"
+def attempt_row(item: journal.AttemptRow) -> dict[str, Any]:
+    return {
+        "n": item.n, "at": moment(item.at), "class": item.kind, "code": item.code, "place": item.place,
+        "ms": round(item.ms, 1), "said": {key: mask(text_of(value)) for key, value in item.params.items()},
+    }  # fmt: skip
 
 
 def mask_value(name: str, value: str, table: Table) -> str:
@@ -99,14 +80,17 @@ def text_of(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def body_json(body: bytes | None) -> dict[str, Any] | None:
-    """Bytes in JSON: as text where they are text."""
+def body_json(body: bytes | None, media: str = "", cut: int | None = None) -> dict[str, Any] | None:
+    """Bytes in JSON: as text where they are text. `size` is that of the whole; `cut` tells that only a head is here."""
     if body is None:
         return None
+    head = body if cut is None else body[:cut]
+    about = {"size": len(body), **({"media": media} if media else {}), **({"cut": True} if head != body else {})}
     try:
-        return {"text": body.decode("utf-8"), "size": len(body)}
+        body.decode("utf-8")
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode(), "size": len(body)}
+        return {"base64": base64.b64encode(head).decode(), **about}
+    return {"text": head.decode("utf-8", "ignore"), **about}
 
 
 def as_json(value: Any) -> Any:

@@ -179,8 +179,13 @@ def _known(path: str, rest: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rest.items() if name in names}
 
 
-def _query(rest: Mapping[str, Any]) -> dict[str, str]:
-    return {name: "1" if value is True else str(value) for name, value in rest.items()}
+def _query(rest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each name with its value; a list as its name once for each item."""
+    return [
+        (name, "1" if item is True else str(item))
+        for name, value in rest.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
 
 
 async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, Any]) -> Any:

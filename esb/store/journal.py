@@ -344,3 +344,12 @@ def actions(db: sqlite3.Connection, limit: int = 100) -> list[ActionRow]:
     """What people did, the newest first."""
     rows = db.execute("SELECT at, actor, what, object, why FROM action ORDER BY rowid DESC LIMIT ?", (limit,))
     return [ActionRow(*row) for row in rows]
+
+
+def last_action(db: sqlite3.Connection, what: str, thing: str) -> ActionRow | None:
+    """When somebody did this to that thing last, and why; None when nobody did."""
+    row = db.execute(
+        "SELECT at, actor, what, object, why FROM action WHERE what = ? AND object = ? ORDER BY rowid DESC LIMIT 1",
+        (what, thing),
+    ).fetchone()
+    return None if row is None else ActionRow(*row)
