@@ -79,7 +79,8 @@ class Control:
         }
 
     def _targets(self, figures: Mapping[str, Any]) -> list[str]:
-        return [*self.table.targets, *(name for name in figures if name not in self.table.targets)]
+        known = [*self.table.targets, *self.table.absent]
+        return [*known, *(name for name in figures if name not in known)]
 
     def _route(self, name: str, book: journal.RouteFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
         spec = self.table.routes[name]
@@ -91,6 +92,7 @@ class Control:
             "open": 0 if book is None else book.open,
             "states": {} if book is None else dict(book.closed),
             "paused": pauses.get(("route", name)) or spec.off or spec.paused or "",
+            "stopped": self.table.stopped.get(name, ""),
         }
 
     def _target(self, name: str, figures: journal.TargetFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
@@ -106,7 +108,8 @@ class Control:
             "dead": 0 if figures is None else figures.dead,
             "oldest": None if figures is None or figures.oldest is None else rows.moment(figures.oldest),
             "paused": paused or (spec.off if spec is not None and spec.off else ""),
-            "gone": spec is None,
+            "stopped": self.table.absent.get(name, ""),
+            "gone": spec is None and name not in self.table.absent,
         }
 
     async def account(self, ask: Mapping[str, Any]) -> Any:

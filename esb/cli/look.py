@@ -40,19 +40,24 @@ def _status(answer: Any) -> None:
             item["accepted"],
             item["open"],
             " ".join(f"{k}={n}" for k, n in item["states"].items()),
-            item["paused"],
+            _halted(item),
         ]
         for item in answer["routes"]
     ]
     table_of(routes, ["route", "accepted", "open", "states", "paused"])
     click.echo()
     targets = [
-        [item["name"], item["delivered"], item["waiting"], item["parked"], item["dead"], item["oldest"], item["paused"]]
+        [item["name"], item["delivered"], item["waiting"], item["parked"], item["dead"], item["oldest"], _halted(item)]
         for item in answer["targets"]
     ]
     table_of(targets, ["target", "delivered", "waiting", "parked", "dead", "oldest", "paused"])
     dead = sum(item["dead"] for item in answer["targets"])
     then({"next": "esb dead list" if dead else "esb messages"})
+
+
+def _halted(item: Any) -> str:
+    """Why a route or a target stands still."""
+    return f"stopped: {item['stopped']}" if item["stopped"] else str(item["paused"])
 
 
 @click.command(epilog="Example: esb account --json")

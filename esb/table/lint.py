@@ -72,6 +72,8 @@ class Lint:
                 self._steps(to.do)
         for to in route.to:
             self._steps(to.do)
+        if route.name in self._table.stopped:
+            return
         targets = {("target", to.target) for to in route.leads_to}
         if not ({route.place} | targets) & self._draft.broken:
             Flow(self._table, route, self._notes, self._language, self._fields).check()
