@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -74,6 +75,7 @@ class Control:
             "table": str(self.table.file),
             "hash": self.table.hash,
             "problems": self._problems() if running else [],
+            "log_lines_lost": _lost_lines() if running else 0,
             "routes": [self._route(name, books.get(name), pauses) for name in self.table.routes],
             "targets": [self._target(name, figures.get(name), pauses) for name in self._targets(figures)],
         }
@@ -266,3 +268,8 @@ class Control:
         """Closes the sources and waits for what is under way; the process goes on to answer questions."""
         done = await self._running().drain()
         return {"drained": done, "next": "esb status"}
+
+
+def _lost_lines() -> int:
+    """Log lines of this process that its handlers could not write."""
+    return sum(getattr(handler, "lost", 0) for handler in logging.getLogger().handlers)

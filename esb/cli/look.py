@@ -34,6 +34,8 @@ def _status(answer: Any) -> None:
     click.echo(f"{answer['bus']}: {state}, {Path(answer['table']).name} {answer['hash'][:12]}")
     for item in answer["problems"]:
         click.echo(f"! {item['component']} is {item['state']}: {plain(item['reason'])}")
+    if answer["log_lines_lost"]:
+        click.echo(f"! {answer['log_lines_lost']} log lines were lost: what reads the log is away, or its disk is full")
     routes = [
         [
             item["name"],
