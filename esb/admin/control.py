@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterable, Mapping
+from time import time
 from typing import Any
 
 import msgspec
@@ -15,10 +16,12 @@ from esb.admin.boxes import Boxes
 from esb.admin.failing import at_failing_point
 from esb.admin.letters import Letters
 from esb.admin.question import BadRequest, NeedsBus, NotFound
+from esb.admin.waiting import Halt, of_delivery
 from esb.bus import Bus
 from esb.errors import describe
 from esb.ports import Incoming
 from esb.store import Opened, account, dead_letters, journal, reading
+from esb.store.records import KeptPause
 from esb.table.model import Table
 
 
@@ -147,6 +150,7 @@ class Control:
         found = await self._query(journal.journey, str(ask["id"]))
         if found is None:
             raise NotFound(f"there is no message {ask['id']!r:.60}")
+        halts = await self._halts()
         shown = {
             **rows.message_row(found.message),
             "caller": found.caller,
@@ -158,7 +162,7 @@ class Control:
             "parts": dict(found.parts),
             "edited": found.edited is not None,
             "media": found.media,
-            "deliveries": [rows.delivery_row(row) for row in found.deliveries],
+            "deliveries": [await self._delivery(row, halts) for row in found.deliveries],
             "next": advice.for_journey(found),
         }
         if ask.get("body"):
@@ -166,22 +170,58 @@ class Control:
         return shown
 
     async def waiting(self, ask: Mapping[str, Any]) -> Any:
-        """Deliveries that wait, the oldest first."""
-        found = await self._query(
-            journal.deliveries,
-            state="due",
-            target=ask.get("target"),
-            route=ask.get("route"),
-            limit=question.limit(ask, 100),
-        )
-        figures = await self._query(journal.targets)
-        groups = [
-            {"target": item.target, "waiting": item.waiting, "next": item.next_due and rows.moment(item.next_due)}
-            for item in figures
-            if item.waiting and ask.get("target") in (None, item.target)
-        ]
-        next_one = f"esb waiting now {groups[0]['target']}" if groups else "esb status"
-        return {"groups": groups, "deliveries": [rows.delivery_row(row) for row in found], "next": next_one}
+        """Deliveries that wait, the oldest first: why, since when, until when, and what to do."""
+        limit, asked = question.limit(ask, 100), {"target": ask.get("target"), "route": ask.get("route")}
+        found = await self._query(journal.deliveries, state="due", **asked, limit=limit, with_attempts=True)
+        halts = await self._halts()
+        figures = [item for item in await self._query(journal.targets) if ask.get("target") in (None, item.target)]
+        groups = [await self._group(item, halts) for item in figures if item.waiting]
+        return {
+            "groups": groups,
+            "deliveries": [await self._delivery(row, halts) for row in found],
+            "next": f"esb waiting now {groups[0]['target']}" if groups else "esb status",
+        }
+
+    async def _group(self, item: journal.TargetFigures, halts: Mapping[str, Halt]) -> dict[str, Any]:
+        """What waits for one target, with the words of the oldest."""
+        oldest = await self._query(journal.deliveries, state="due", target=item.target, limit=1, with_attempts=True)
+        waits = (await self._delivery(oldest[0], halts))["waits"] if oldest else {}
+        due = None if item.next_due is None else rows.moment(item.next_due)
+        return {"target": item.target, "waiting": item.waiting, "next": due, **waits}
+
+    async def _delivery(self, row: journal.DeliveryRow, halts: Mapping[str, Halt]) -> dict[str, Any]:
+        """A delivery with the words of what it waits for."""
+        ahead = None
+        if row.due is None and row.order_key is not None and row.state == "due":
+            ahead = await self._query(journal.first_in_line, row.target, row.order_key)
+        now = time() if self.bus is None else self.bus.clock.now()
+        halt, spec = halts.get(row.target), self.table.targets.get(row.target)
+        waits = of_delivery(row, halt, spec, None if ahead is None or ahead[0] == row.id else ahead, now)
+        return {**rows.delivery_row(row), "waits": None if waits is None else waits.told()}
+
+    async def _halts(self) -> Mapping[str, Halt]:
+        """What holds each target that takes nothing now."""
+        kept = {item.name: item for item in await self._query(reading.pauses) if item.scope == "target"}
+        names = [*self.table.absent, *self.table.targets]
+        found = {name: await self._halt(name, kept.get(name)) for name in names}
+        return {name: halt for name, halt in found.items() if halt is not None}
+
+    async def _halt(self, name: str, kept: KeptPause | None) -> Halt | None:
+        spec, bus = self.table.targets.get(name), self.bus
+        if spec is None:
+            return Halt("absent", self.table.absent[name])
+        if spec.off is not None:
+            return Halt("off", spec.off)
+        lane = None if bus is None else bus.lanes[name]
+        pause = kept if lane is None else lane.pause
+        if pause is not None:
+            done = await self._query(journal.last_action, "pause", f"target {name}")
+            by = pause.by if pause.by in ("bus", "table") else "person"
+            return Halt(by, pause.reason, None if done is None or by == "table" else done.at, pause.until)
+        if bus is None:
+            return Halt("stopped", "")
+        health = bus.services.healths.get(f"target.{name}")
+        return Halt("down", health.reason, health.since) if health is not None and health.state == "down" else None
 
     async def actions(self, ask: Mapping[str, Any]) -> Any:
         """What operators did, the newest first."""

@@ -143,6 +143,8 @@ def journey(answer: Any) -> None:
         click.echo(f"decision: {answer['trace']}")
     for item in answer["deliveries"]:
         click.echo(f"-> {item['id']}  {item['state']}  attempts {item['attempts']}  {plain(item['reason'])}")
+        if item["waits"] is not None:
+            click.echo(f"     {_told(item['waits'])}")
         for attempt in item["history"]:
             said = plain(" ".join(str(value) for value in attempt["said"].values()))
             click.echo(
@@ -151,6 +153,12 @@ def journey(answer: Any) -> None:
     if answer.get("body"):
         click.echo("body:")
         click.echo(answer["body"].get("text") or answer["body"].get("base64"))
+
+
+def _told(waits: Any) -> str:
+    """Why, since when, until when, what to do."""
+    until = waits["until"] or "no time is set"
+    return f"waits: {plain(waits['why'])}; since {waits['since']}; until: {until}; to do: {plain(waits['do'])}"
 
 
 @click.command(epilog="Example: esb tail --route orders --count 1")
@@ -200,12 +208,18 @@ def waiting(
 
 def _waiting(answer: Any) -> None:
     table_of(
-        [[item["waiting"], item["target"], item["next"]] for item in answer["groups"]],
-        ["waiting", "target", "next try"],
+        [
+            [item["waiting"], item["target"], item["next"], item.get("since"), item.get("why"), item.get("do")]
+            for item in answer["groups"]
+        ],
+        ["waiting", "target", "next try", "since", "why", "what to do"],
     )
     click.echo()
-    rows = [[item["id"], item["attempts"], item["due"], item["reason"]] for item in answer["deliveries"]]
-    table_of(rows, ["delivery", "attempts", "due", "reason"])
+    rows = [
+        [item["id"], item["attempts"], *(item["waits"][name] for name in ("since", "until", "why", "do"))]
+        for item in answer["deliveries"]
+    ]
+    table_of(rows, ["delivery", "attempts", "since", "until", "why", "what to do"])
 
 
 @waiting.command("now", epilog="Example: esb waiting now erp")

@@ -277,6 +277,16 @@ def delivery_id(uid: str, target: str, nr: int, round_: int) -> str:
     return f"{name}.r{round_}" if round_ else name
 
 
+def first_in_line(db: sqlite3.Connection, target: str, key: str) -> tuple[str, str] | None:
+    """The id and the state of the delivery that an order key's line waits for."""
+    row = db.execute(
+        "SELECT m.uid, d.target, d.nr, d.round, d.state FROM delivery d JOIN message m ON m.id = d.message"
+        " WHERE d.target = ? AND d.order_key = ? AND d.line IS NOT NULL ORDER BY d.seq LIMIT 1",
+        (target, key),
+    ).fetchone()
+    return None if row is None else (delivery_id(*row[:4]), row[4])
+
+
 def find_delivery(db: sqlite3.Connection, name: str) -> int | None:
     """The row of a delivery by its id."""
     rows = db.execute(
