@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -211,16 +211,6 @@ def _fits(item: Letter, which: Which) -> bool:
         and (which.since is None or item.accepted_at >= which.since)
         and (which.until is None or item.accepted_at < which.until)
     )
-
-
-def all_letters(db: sqlite3.Connection, box: Box, which: Which = Which(), page: int = 500) -> Iterator[list[Letter]]:
-    """Everything that fits, in pages."""
-    after = (0, 0)
-    while items := letters(db, box, which, limit=page, after=after):
-        yield items
-        if which.ids:
-            return
-        after = last_rows(items, after)
 
 
 def last_rows(items: Sequence[Letter], before: tuple[int, int] = (0, 0)) -> tuple[int, int]:

@@ -186,7 +186,9 @@ def test_a_refused_plugin_stops_the_routes_that_use_it_and_the_others_run_faults
         assert office.call("doctor").exit_code == 1
         refused = office.send("letters")
         assert (refused.exit_code, f"route letters is stopped: {WHY_FAX}" in refused.output) == (1, True)
+        assert f"WARNING esb {WHY_FAX}" in house.tail(), "once by itself, whether it is used or not"
     assert office.json("account")["balanced"]
+    assert f"route.letters\tstopped: {WHY_FAX}" in office.call("doctor").output
 
 
 def test_the_check_names_the_refused_plugin_where_its_name_is_unknown(office: Office) -> None:
