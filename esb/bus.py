@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from esb.auth import open_auth
 from esb.blueprint import Draft
 from esb.clock import Clock, SystemClock
 from esb.dispatch import Lane, Post
-from esb.errors import ConfigError, EsbError, Problem, describe
+from esb.errors import Closing, ConfigError, EsbError, Problem, describe
 from esb.gate import Pause
 from esb.intake import Door, Intake
 from esb.pipeline import Planner
@@ -104,6 +104,7 @@ class Bus:
         self._tasks = tasks
         self._source_tasks: list[asyncio.Task[None]] = []
         self._old: dict[str, dict[str, Planner]] = {}
+        self._stopped: dict[str, Mapping[str, str]] = {table.hash: table.stopped, "": table.stopped}
         self._staged = asyncio.Event()
         self.relay = Relay({}, self._staged)
         self.splitter: Splitter | None = None
@@ -121,6 +122,7 @@ class Bus:
                 store=self.store,
                 clock=self.clock,
                 planners=self.planner,
+                stopped=self.stopped,
                 json=self.services.codec("json", {}),
                 offer=self.relay.offer,
                 wanted=self._staged,
@@ -133,11 +135,13 @@ class Bus:
             self.services.auths[spec.name] = open_auth(spec, self.services, folder=self.table.folder, clock=self.clock)
 
     async def _draft(self, table: Table, services: BusServices, stack: AsyncExitStack) -> dict[str, Planner]:
-        """The planners of every route of a table; all problems at once."""
+        """The planners of every route of a table that this machine can run; all problems at once."""
         draft = Draft(table, services.environment, services.open, stack)
         planners: dict[str, Planner] = {}
         problems: list[Problem] = []
         for spec in table.routes.values():
+            if spec.name in table.stopped:
+                continue
             try:
                 blueprint = await draft.route(spec)
             except ConfigError as error:
@@ -188,6 +192,10 @@ class Bus:
             self._old[table_hash] = await self._rebuild(table_hash)
         return self._old[table_hash].get(route)
 
+    def stopped(self, route: str, table_hash: str) -> bool:
+        """Whether this machine cannot run a route of a table whose planners were asked for: its messages wait."""
+        return route in self._stopped.get(table_hash, {})
+
     async def _rebuild(self, table_hash: str) -> dict[str, Planner]:
         """An older table from its kept text; empty when it can no longer be built."""
         kept = await self.store.definition(table_hash)
@@ -196,6 +204,7 @@ class Bus:
         try:
             older = await asyncio.to_thread(unpacked, kept, self.table.data / "tables" / table_hash)
             table = load(self.table.file, self.registry, text_overrides=older.texts, kept=older.folder)
+            self._stopped[table_hash] = table.stopped
             services = BusServices(table, self.registry, self.clock)
             return await self._draft(table, services, AsyncExitStack())
         except (EsbError, OSError, msgspec.DecodeError) as error:
@@ -215,7 +224,12 @@ class Bus:
         assert self.splitter is not None
         self._tasks.start(self.splitter.run(), name="splitter")
         self._tasks.start(self._upkeep(), name="upkeep")
+        for name, why in self.table.absent.items():
+            self.services.health(f"target.{name}", "down", why)
         for route in self.table.routes.values():
+            if route.name in self.table.stopped:
+                self.services.health(f"route.{route.name}", "down", f"stopped: {self.table.stopped[route.name]}")
+                continue
             for number, source in enumerate(route.sources):
                 self._start_source(route, source, number)
 
@@ -239,8 +253,8 @@ class Bus:
                 lane.gate.stop(Pause(kept.reason, kept.until, probe, kept.by, since=EVER))
 
     async def _park_homeless(self) -> None:
-        """A row whose target is gone parks as no-target (R11)."""
-        gone = await self.store.park_unknown(list(self.lanes))
+        """A row whose target is gone parks as no-target (R11); one whose target this machine lacks waits."""
+        gone = await self.store.park_unknown([*self.lanes, *self.table.absent])
         if gone:
             log.error("%d deliveries are parked: their target is no longer in the table", gone)
 
@@ -272,6 +286,8 @@ class Bus:
 
     async def inject(self, route: str, message: Incoming) -> Accepted:
         """Hands a message to a route as a source would; raises what `accept` raises, KeyError for no route."""
+        if route in self.table.stopped:
+            raise Closing(f"route {route} is stopped: {self.table.stopped[route]}")
         sources = self.table.routes[route].sources
         reply = sources[0].reply if sources else ReplySpec()
         return await Intake(self.planners[route], reply, self._door())(message)

@@ -11,7 +11,7 @@ from msgspec import Struct, to_builtins
 
 from esb.blueprint import Blueprint, Draft, ReadyStep
 from esb.clock import Clock
-from esb.errors import EsbError, Invalid, describe
+from esb.errors import Closing, EsbError, Invalid, describe
 from esb.ids import new_uid
 from esb.message import Headers, Message, Scope
 from esb.pipeline import Planner
@@ -95,15 +95,18 @@ class Explanation(Struct, frozen=True):
 async def explain(
     table: Table, registry: Registry, clock: Clock, route: str, body: bytes, headers: dict[str, str]
 ) -> Explanation:
-    """What this route does with this message. Nothing is stored and nothing sent; raises KeyError for no such route."""
+    """What this route does with this message. Nothing is stored and nothing sent; raises KeyError for no such route,
+    Closing for one that this machine cannot run."""
+    if route in table.stopped:
+        raise Closing(f"route {route} is stopped: {table.stopped[route]}")
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(BusServices(table, registry, clock))
         draft = Draft(table, services.environment, services.open, stack)
         planners: dict[str, Planner] = {}
         for spec in table.routes.values():
-            planners[spec.name] = Planner(
-                await draft.route(spec), table.var, services.zone, planners.get, table.bus.name
-            )
+            if spec.name not in table.stopped:
+                blueprint = await draft.route(spec)
+                planners[spec.name] = Planner(blueprint, table.var, services.zone, planners.get, table.bus.name)
         return _explained(table, planners[route], clock, body, headers)
 
 

@@ -7,39 +7,45 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import pluggy
 from msgspec import Struct
+from msgspec.structs import replace
 
 import esb.hookspecs
+from esb.admission import Offer, ask, check_hooks
 from esb.errors import ConfigError, Problem, describe
-from esb.ports import RESERVED, Component, Kind
+from esb.ports import Component, Kind
 
-API = 1
-HOOKS: Mapping[str, Kind] = {
-    "esb_codecs": "codec",
-    "esb_steps": "step",
-    "esb_sources": "source",
-    "esb_targets": "target",
-}
+_WORD = re.compile(r"""["']([a-z0-9][a-z0-9_-]{0,47})["']""")
+_NAMED = re.compile(r"""(?:\bname\s*=\s*["']|["'](?=[a-z0-9_-]+["']\s*:))([a-z0-9][a-z0-9_-]{0,47})["']""")
+"""A quoted word; one that is given as a component's name, or as a function's in a dict."""
 
 
 class PluginFile(Struct, frozen=True, kw_only=True):
-    """One plugin as `esb plugin list` shows it. `refused` says why it was left out, "" when it is in."""
+    """One plugin as `esb plugin list` shows it. `refused` says why it was left out, "" when it is in; `problems` the
+    same for `esb check`. `distribution` is the package that an entry point came with, and its version; `api` the plugin
+    API it says, None where it could not be asked; `words` all that a refused one may have been about to bring."""
 
     name: str
     file: str = ""
+    distribution: str = ""
     hash: str = ""
     version: str = ""
+    api: int | None = None
     refused: str = ""
+    problems: tuple[Problem, ...] = ()
     components: tuple[str, ...] = ()
+    words: frozenset[str] = frozenset()
 
 
 class Registry(Struct, frozen=True, kw_only=True):
@@ -56,73 +62,118 @@ class Registry(Struct, frozen=True, kw_only=True):
         """The names of one kind, sorted."""
         return sorted(name for found, name in self.components if found == kind)
 
+    def left_out(self, word: str) -> PluginFile | None:
+        """The refused plugin that would have brought this word: the one named so, or one whose text quotes it."""
+        refused = [plugin for plugin in self.plugins if plugin.refused]
+        named = [plugin for plugin in refused if word in plugin.name.split("_") or word == plugin.name]
+        return next(iter([*named, *(plugin for plugin in refused if word in plugin.words)]), None)
+
 
 def is_foreign(made: object) -> bool:
     """Whether a step, source or target comes from a plugin that is not shipped: such a one is not trusted."""
     return not type(made).__module__.startswith("esb_plugins")
 
 
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A plugin before it is loaded. A `trusted` one (shipped, or given by code) raises what is wrong with it."""
+
+    name: str
+    file: str
+    load: Callable[[], object]
+    path: Path | None = None
+    distribution: str = ""
+    trusted: bool = False
+
+
 def load_plugins(folder: Path | None = None, *, extra: Iterable[object] = ()) -> Registry:
     """Finds, checks and asks every plugin once.
 
-    A plugin of the folder or of an entry point that cannot be loaded is left out with its reason (a route that needs it
-    is then told so by name); two components of one name, and a shipped plugin that fails, raise ConfigError.
+    A plugin of the folder or of an entry point that breaks a rule is left out with its reason: a route that needs it is
+    told so by name, and the others run. So are two that bring one name, since which one is meant would depend on the
+    order of loading. What is wrong with a shipped plugin, or with one of `extra`, raises ConfigError.
     """
     manager = pluggy.PluginManager("esb")
     manager.add_hookspecs(esb.hookspecs)
-    found: list[PluginFile] = []
-    for name, file, load in _candidates(folder, extra):
-        found.append(_register(manager, name, file, load))
-    components: dict[tuple[Kind, str], Component[Any]] = {}
-    owners: dict[tuple[Kind, str], str] = {}
-    functions: dict[str, Callable[..., Any]] = {}
-    offered: dict[str, list[str]] = {}
-    for hook, kind in HOOKS.items():
-        for plugin, component in _offers(manager, hook):
-            _admit(component, kind, plugin)
-            key = (kind, component.name)
-            if key in components:
-                raise ConfigError(
-                    Problem(
-                        "E131",
-                        f'two plugins bring a {kind} named "{component.name}": {owners[key]} and {plugin}',
-                        "rename one of them",
-                    )
-                )
-            components[key], owners[key] = component, plugin
-            offered.setdefault(plugin, []).append(f"{kind} {component.name}")
-    for plugin, named in _functions(manager):
-        for name, function in named.items():
-            if name in functions:
-                raise ConfigError(Problem("E131", f'two plugins bring a function named "{name}"', f"one is {plugin}"))
-            functions[name] = function
-            offered.setdefault(plugin, []).append(f"function {name}")
-    plugins = tuple(
-        PluginFile(
-            name=item.name,
-            file=item.file,
-            hash=item.hash,
-            version=item.version,
-            refused=item.refused,
-            components=tuple(offered.get(item.name, ())),
-        )
-        for item in found
+    candidates = list(_told_apart(_candidates(folder, extra)))
+    found = {item.name: _register(manager, item) for item in candidates}
+    offers = {item.name: Offer() for item in candidates if not found[item.name].refused}
+    for item in candidates:
+        if item.name in offers:
+            try:
+                ask(manager, item.name, offers[item.name])
+            except ConfigError as error:
+                if item.trusted:
+                    raise
+                found[item.name] = _left_out(item, error.problems, offers.pop(item.name))
+    for item, problem in _twice(candidates, offers):
+        found[item.name] = _left_out(item, (problem,), offers.pop(item.name))
+    return Registry(
+        components={key: one for offer in offers.values() for key, one in offer.components.items()},
+        functions={name: one for offer in offers.values() for name, one in offer.functions.items()},
+        plugins=tuple(
+            replace(item, components=offers[name].names, api=offers[name].api) if name in offers else item
+            for name, item in found.items()
+        ),
     )
-    return Registry(components=components, functions=functions, plugins=plugins)
 
 
-def _candidates(folder: Path | None, extra: Iterable[object]) -> Iterator[tuple[str, str, Callable[[], object]]]:
-    """(name, file, load), in the order of registering: the built-in ones first."""
+def _twice(candidates: Sequence[Candidate], offers: Mapping[str, Offer]) -> list[tuple[Candidate, Problem]]:
+    """Those that bring a name which another one brings too; a trusted one keeps it. Raises ConfigError for two trusted
+    ones."""
+    found: dict[str, tuple[Candidate, Problem]] = {}
+    owners: dict[str, Candidate] = {}
+    for item in candidates:
+        for name in offers[item.name].names if item.name in offers else ():
+            first = owners.setdefault(name, item)
+            if first is item:
+                continue
+            kind, _, word = name.partition(" ")
+            said = f'two plugins bring a {kind} named "{word}": {first.name} and {item.name}'
+            problem = Problem("E131", said, "rename one of them")
+            if first.trusted and item.trusted:
+                raise ConfigError(problem)
+            found |= {other.name: (other, problem) for other in (first, item) if not other.trusted}
+    return list(found.values())
+
+
+def _candidates(folder: Path | None, extra: Iterable[object]) -> Iterator[Candidate]:
+    """In the order of registering: the built-in ones first."""
     for module in _shipped():
-        yield module, module, lambda module=module: importlib.import_module(module)  # type: ignore[misc]
+        yield Candidate(name=module, file=module, load=partial(importlib.import_module, module), trusted=True)
     for entry in entry_points(group="esb"):
-        yield entry.name, entry.value, entry.load
+        package = "" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+        yield Candidate(
+            name=entry.name, file=entry.value, load=entry.load, distribution=package, path=_module_file(entry)
+        )
     if folder is not None:
         for path in sorted(folder.glob("*.py")):
             if not path.name.startswith(("_", ".", "test_")):
-                yield path.stem, str(path), lambda path=path: load_file(path)  # type: ignore[misc]
+                yield Candidate(name=path.stem, file=str(path), load=partial(load_file, path), path=path)
     for plugin in extra:
-        yield getattr(plugin, "__name__", type(plugin).__name__), "", lambda plugin=plugin: plugin  # type: ignore[misc]
+        name = getattr(plugin, "__name__", type(plugin).__name__)
+        yield Candidate(name=name, file="", load=partial(_given, plugin), trusted=True)
+
+
+def _told_apart(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+    """A second one of a name is called by its file too."""
+    seen: set[str] = set()
+    for item in candidates:
+        name = f"{item.name} ({item.file or len(seen)})" if item.name in seen else item.name
+        seen.add(name)
+        yield replace(item, name=name)
+
+
+def _given(plugin: object) -> object:
+    return plugin
+
+
+def _module_file(entry: EntryPoint) -> Path | None:
+    """Where an installed plugin's module lies, without importing it."""
+    if entry.dist is None:
+        return None
+    inner = entry.module.replace(".", "/")
+    places = [Path(str(entry.dist.locate_file(name))) for name in (f"{inner}.py", f"{inner}/__init__.py")]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _shipped() -> list[str]:
@@ -158,83 +209,54 @@ def _refuse_strangers(path: Path) -> None:
             raise ConfigError(Problem("E133", f"{place} may be written by others", f"run chmod go-w {place}"))
 
 
-def _register(manager: pluggy.PluginManager, name: str, file: str, load: Callable[[], object]) -> PluginFile:
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file.endswith(".py") else ""
+def _register(manager: pluggy.PluginManager, item: Candidate) -> PluginFile:
     try:
-        plugin = load()
-        manager.register(plugin, name=name)
-        _check_hooks(manager, plugin, name)
+        plugin = item.load()
+        manager.register(plugin, name=item.name)
+        check_hooks(manager, plugin, item.name)
     except ConfigError as error:
-        return _refused(
-            manager, name, file, digest, "; ".join(f"{problem.code} {problem.message}" for problem in error.problems)
-        )
+        problems = error.problems
     except (Exception, SystemExit) as error:
-        if file.startswith("esb_plugins."):
+        if item.file.startswith("esb_plugins."):
             raise
-        return _refused(manager, name, file, digest, f"{type(error).__name__}: {describe(error)}")
-    return PluginFile(name=name, file=file, hash=digest, version=str(getattr(plugin, "__version__", "")))
+        said = f"plugin {item.name} cannot be loaded: {type(error).__name__}: {describe(error)}"
+        problems = (Problem("E138", said, "mend or remove it; esb plugin list shows the others"),)
+    else:
+        version = str(getattr(plugin, "__version__", "")) or item.distribution.rpartition(" ")[2]
+        return PluginFile(
+            name=item.name, file=item.file, distribution=item.distribution, hash=_hash(item), version=version
+        )
+    if manager.has_plugin(item.name):
+        manager.unregister(name=item.name)
+    return _left_out(item, problems)
 
 
-def _refused(manager: pluggy.PluginManager, name: str, file: str, digest: str, reason: str) -> PluginFile:
-    if manager.has_plugin(name):
-        manager.unregister(name=name)
-    return PluginFile(name=name, file=file, hash=digest, refused=reason)
-
-
-def _check_hooks(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
-    """A misspelt hook passes silently in pluggy; here it is refused by name."""
-    known = {*HOOKS, "esb_functions"}
-    for attribute in dir(plugin):
-        if attribute.startswith("esb_") and attribute not in known and callable(getattr(plugin, attribute)):
-            raise ConfigError(
-                Problem("E134", f"{name}: there is no hook named {attribute}", f"hooks are {', '.join(sorted(known))}")
-            )
-    manager.check_pending()
-
-
-def _offers(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, Component[Any]]]:
-    caller = getattr(manager.hook, hook)
-    for implementation in caller.get_hookimpls():
-        for component in _offered(implementation):
-            yield implementation.plugin_name, component
-
-
-def _offered(implementation: Any) -> Any:
-    """What a hook gives; raises ConfigError, with the plugin named, when it fails."""
+def _hash(item: Candidate) -> str:
+    """Of a plugin that is one file of the folder: it shapes what the table does. "" where it cannot be read."""
     try:
-        return implementation.function()
-    except Exception as error:
-        name = implementation.function.__name__
-        said = f"{implementation.plugin_name}: its {name} failed: {type(error).__name__}: {describe(error)}"
-        raise ConfigError(Problem("E135", said, "mend it; esb plugin check FILE shows it")) from error
+        return hashlib.sha256(Path(item.file).read_bytes()).hexdigest() if item.file.endswith(".py") else ""
+    except OSError:
+        return ""
 
 
-def _functions(manager: pluggy.PluginManager) -> Iterator[tuple[str, Mapping[str, Callable[..., Any]]]]:
-    for implementation in manager.hook.esb_functions.get_hookimpls():
-        offered: Mapping[str, Callable[..., Any]] = cast("Mapping[str, Callable[..., Any]]", _offered(implementation))
-        yield implementation.plugin_name, offered
+def _left_out(item: Candidate, problems: Sequence[Problem], offer: Offer = Offer()) -> PluginFile:
+    return PluginFile(
+        name=item.name,
+        file=item.file,
+        distribution=item.distribution,
+        hash=_hash(item),
+        version=item.distribution.rpartition(" ")[2],
+        api=offer.api,
+        refused="; ".join(f"{problem.code} {problem.message}" for problem in problems),
+        problems=tuple(problems),
+        words=frozenset({name.partition(" ")[2] for name in offer.names} | _words(item.path)),
+    )
 
 
-def _admit(component: Component[Any], kind: Kind, plugin: str) -> None:
-    if not isinstance(component, Component):
-        raise ConfigError(
-            Problem("E135", f"{plugin} offers a {type(component).__name__} as a {kind}", "return Components")
-        )
-    if component.kind != kind:
-        raise ConfigError(Problem("E135", f'{plugin}: "{component.name}" says it is a {component.kind}, not a {kind}'))
-    if component.api != API:
-        raise ConfigError(
-            Problem(
-                "E136", f'{plugin}: "{component.name}" is written for plugin API {component.api}; this esb has {API}'
-            )
-        )
-    fields = set(component.options.__struct_encode_fields__)
-    if component.main not in component.options.__struct_fields__:
-        raise ConfigError(
-            Problem("E135", f'{plugin}: "{component.name}" has no option named by main "{component.main}"')
-        )
-    taken = ({component.name} | (fields - {component.main})) & RESERVED[kind]
-    if taken:
-        raise ConfigError(
-            Problem("E137", f'{plugin}: "{component.name}" uses {sorted(taken)}, which belongs to the bus', "rename it")
-        )
+def _words(path: Path | None) -> set[str]:
+    """The names that a plugin's text gives to what it brings; all the words it quotes where it names nothing so."""
+    try:
+        text = "" if path is None else path.read_text("utf-8", "replace")
+    except OSError:
+        return set()
+    return set(_NAMED.findall(text)) or set(_WORD.findall(text))

@@ -38,11 +38,13 @@ class Planners(Protocol):
 
 
 class Desk(Struct, frozen=True, kw_only=True):
-    """What the work on staged messages needs. `json` writes what a part carries; `offer` takes rows that became due."""
+    """What the work on staged messages needs. `json` writes what a part carries; `offer` takes rows that became due;
+    `stopped` tells of a route without a planner that only this machine cannot run: its messages wait."""
 
     store: Store
     clock: Clock
     planners: Planners
+    stopped: Callable[[str, str], bool]
     json: Codec
     offer: Callable[[Sequence[StoredDelivery]], None]
     wanted: asyncio.Event
@@ -115,6 +117,8 @@ class Splitter:
 
     async def _go_on(self, row: OpenMessage) -> None:
         planner = await self._desk.planners(row.route, row.table_hash)
+        if planner is None and self._desk.stopped(row.route, row.table_hash):
+            return
         if planner is None:
             reason = f"no-table: route {row.route} of table {row.table_hash[:12]} can no longer be built"
             await self._commit(Progress(message=row, state="unmatched", reason=reason))

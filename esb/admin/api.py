@@ -16,10 +16,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from esb.admin.control import BadRequest, Control, NeedsBus, NotFound
+from esb.admin.access import Access
+from esb.admin.control import Control
 from esb.admin.doors import DOORS, Door, Parameter, document
 from esb.admin.metrics import Metrics
 from esb.admin.pages import status_page
+from esb.admin.question import KINDS, BadRequest, NeedsBus, NotFound
 from esb.bus import Bus
 from esb.errors import Busy, Closing, Conflict, EsbError, Invalid, MessageError, StoreError, describe
 
@@ -112,13 +114,13 @@ class Api:
 
 async def page(control: Control, *, inline: bool = False) -> str:
     """The status page of a bus."""
-    held = {kind: await control.held({"kind": kind, "limit": 50}) for kind in ("dead", "parked", "quarantine")}
+    held: dict[str, Any] = {kind: await control.boxes.list({"kind": kind, "limit": 50}) for kind in KINDS}
     return status_page(await control.status({}), await control.account({}), held, inline=inline)
 
 
 def control_of(bus: Bus) -> Control:
     """The control of a running bus."""
-    return Control(bus.table, bus.store.query, act=bus.store.act, bodies=bus.store.bodies, bus=bus)
+    return Control(bus.table, Access(query=bus.store.query, act=bus.store.act, bodies=bus.store.bodies), bus)
 
 
 async def question(door: Door, request: web.Request) -> Mapping[str, Any]:
@@ -134,11 +136,17 @@ async def question(door: Door, request: web.Request) -> Mapping[str, Any]:
         extra = set(body) - {item.name for item in door.parameters if item.place == "body"}
         if extra:
             raise BadRequest(f"unknown: {', '.join(sorted(map(repr, extra)))[:80]}")
-    places: dict[str, Mapping[str, Any]] = {"path": request.match_info, "query": request.query, "body": body}
+    places: dict[str, Mapping[str, Any]] = {"path": request.match_info, "query": _query(door, request), "body": body}
     return {
         item.name: _checked(item, places[item.place][item.name]) for item in door.parameters
         if item.name in places[item.place] or _required(item)
     }  # fmt: skip
+
+
+def _query(door: Door, request: web.Request) -> Mapping[str, Any]:
+    """The query; a list is a name that stands there once for each of its items."""
+    lists = {item.name for item in door.parameters if item.place == "query" and item.schema["type"] == "array"}
+    return {name: request.query.getall(name) if name in lists else value for name, value in request.query.items()}
 
 
 def _required(item: Parameter) -> bool:

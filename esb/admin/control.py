@@ -2,65 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any, Protocol
+import logging
+from collections.abc import Iterable, Mapping
+from time import time
+from typing import Any
 
 import msgspec
 
+from esb.admin import advice, question, rows
+from esb.admin.access import Access
+from esb.admin.boxes import Boxes
+from esb.admin.failing import at_failing_point
+from esb.admin.letters import Letters
+from esb.admin.question import BadRequest, NeedsBus, NotFound
+from esb.admin.waiting import Halt, of_delivery
 from esb.bus import Bus
-from esb.errors import EsbError, StoreError, describe
+from esb.errors import describe
 from esb.ports import Incoming
-from esb.secrets import mask
-from esb.store import Act, Acted, Which, account, dead_letters, held, journal, reading
-from esb.store.bodies import Bodies
-from esb.store.work import Work
+from esb.store import Opened, account, dead_letters, journal, reading
+from esb.store.records import KeptPause
 from esb.table.model import Table
-
-KINDS = ("dead", "parked", "quarantine")
-AT_ONCE = 200
-"""Held things of one transaction: a hundred thousand of them do not hold up what is live."""
-
-
-class NotFound(EsbError):
-    """There is no such thing."""
-
-    code = "C404"
-
-
-class NeedsBus(EsbError):
-    """Only a running bus can do this."""
-
-    code = "C503"
-
-
-class BadRequest(EsbError):
-    """The question makes no sense as it is."""
-
-    code = "C400"
-
-
-class Query(Protocol):
-    async def __call__(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any: ...
-
-
-Acting = Callable[[Callable[[Work], Any]], Awaitable[Any]]
 
 
 class Control:
     """One operator's view. `bus` is None for a stopped one; `act` is None where only reading is possible."""
 
-    def __init__(
-        self, table: Table, query: Query, *, act: Acting | None, bodies: Bodies | None, bus: Bus | None
-    ) -> None:
+    def __init__(self, table: Table, access: Access, bus: Bus | None) -> None:
         self.table = table
         self.bus = bus
-        self._query = query
-        self._act = act
-        self._bodies = bodies
+        self.boxes = Boxes(access, Letters(access, table, self._standing), self._look)
+        self._access = access
+        self._query = access.query
+
+    def _look(self, targets: Iterable[str] | None) -> None:
+        if self.bus is not None:
+            self.bus.look(targets)
+
+    async def _standing(self, found: Opened, data: bytes) -> bytes | None:
+        return None if self.bus is None else await at_failing_point(self.bus, found, data)
 
     # Looking
 
@@ -98,12 +78,14 @@ class Control:
             "table": str(self.table.file),
             "hash": self.table.hash,
             "problems": self._problems() if running else [],
+            "log_lines_lost": _lost_lines() if running else 0,
             "routes": [self._route(name, books.get(name), pauses) for name in self.table.routes],
             "targets": [self._target(name, figures.get(name), pauses) for name in self._targets(figures)],
         }
 
     def _targets(self, figures: Mapping[str, Any]) -> list[str]:
-        return [*self.table.targets, *(name for name in figures if name not in self.table.targets)]
+        known = [*self.table.targets, *self.table.absent]
+        return [*known, *(name for name in figures if name not in known)]
 
     def _route(self, name: str, book: journal.RouteFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
         spec = self.table.routes[name]
@@ -115,6 +97,7 @@ class Control:
             "open": 0 if book is None else book.open,
             "states": {} if book is None else dict(book.closed),
             "paused": pauses.get(("route", name)) or spec.off or spec.paused or "",
+            "stopped": self.table.stopped.get(name, ""),
         }
 
     def _target(self, name: str, figures: journal.TargetFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
@@ -129,9 +112,10 @@ class Control:
             "waiting": 0 if figures is None else figures.waiting,
             "parked": 0 if figures is None else figures.parked,
             "dead": 0 if figures is None else figures.dead,
-            "oldest": None if figures is None or figures.oldest is None else moment(figures.oldest),
+            "oldest": None if figures is None or figures.oldest is None else rows.moment(figures.oldest),
             "paused": paused or (spec.off if spec is not None and spec.off else ""),
-            "gone": spec is None,
+            "stopped": self.table.absent.get(name, ""),
+            "gone": spec is None and name not in self.table.absent,
         }
 
     async def account(self, ask: Mapping[str, Any]) -> Any:
@@ -151,161 +135,104 @@ class Control:
 
     async def messages(self, ask: Mapping[str, Any]) -> Any:
         """The newest messages, by route, state, time or business key."""
-        rows = await self._query(
+        found = await self._query(
             journal.messages,
             route=ask.get("route"),
             state=ask.get("state"),
-            since=_seconds(ask.get("since")),
+            since=question.time_of(ask.get("since")),
             key=str(ask.get("key") or "").rpartition("=")[2] or None,
-            limit=_limit(ask, 100),
-            after=_whole(ask.get("after")),
+            limit=question.limit(ask, 100),
+            after=question.whole(ask.get("after")),
         )
-        return {"messages": [message_row(row) for row in rows]}
+        return {"messages": [rows.message_row(row) for row in found]}
 
     async def message(self, ask: Mapping[str, Any]) -> Any:
         """One message and all that became of it, by its id or the id of a delivery."""
         found = await self._query(journal.journey, str(ask["id"]))
         if found is None:
             raise NotFound(f"there is no message {ask['id']!r:.60}")
+        halts = await self._halts()
         shown = {
-            **message_row(found.message),
+            **rows.message_row(found.message),
             "caller": found.caller,
-            "headers": {name: mask_value(name, value, self.table) for name, value in found.headers.items()},
-            "source": as_json(found.source),
+            "headers": {name: rows.mask_value(name, value, self.table) for name, value in found.headers.items()},
+            "source": rows.as_json(found.source),
             "table": found.table_hash,
-            "trace": as_json(msgspec.msgpack.decode(found.trace)) if found.trace else {},
+            "trace": rows.as_json(msgspec.msgpack.decode(found.trace)) if found.trace else {},
             "parent": found.parent,
             "parts": dict(found.parts),
             "edited": found.edited is not None,
             "media": found.media,
-            "deliveries": [delivery_row(row) for row in found.deliveries],
-            "next": advice(found),
+            "deliveries": [await self._delivery(row, halts) for row in found.deliveries],
+            "next": advice.for_journey(found),
         }
         if ask.get("body"):
-            shown["body"] = body_json(await self._body(found))
+            shown["body"] = rows.body_json(await self._access.content(found.body, found.body_file))
         return shown
 
-    async def _body(self, found: journal.Journey) -> bytes | None:
-        if found.body is not None or found.body_file is None or self._bodies is None:
-            return found.body
-        return await asyncio.to_thread(self._bodies.read, found.body_file)
-
     async def waiting(self, ask: Mapping[str, Any]) -> Any:
-        """Deliveries that wait, the oldest first."""
-        rows = await self._query(
-            journal.deliveries, state="due", target=ask.get("target"), route=ask.get("route"), limit=_limit(ask, 100)
-        )
-        figures = await self._query(journal.targets)
-        groups = [
-            {"target": item.target, "waiting": item.waiting, "next": item.next_due and moment(item.next_due)}
-            for item in figures
-            if item.waiting and ask.get("target") in (None, item.target)
-        ]
-        next_one = f"esb waiting now {groups[0]['target']}" if groups else "esb status"
-        return {"groups": groups, "deliveries": [delivery_row(row) for row in rows], "next": next_one}
+        """Deliveries that wait, the oldest first: why, since when, until when, and what to do."""
+        limit, asked = question.limit(ask, 100), {"target": ask.get("target"), "route": ask.get("route")}
+        found = await self._query(journal.deliveries, state="due", **asked, limit=limit, with_attempts=True)
+        halts = await self._halts()
+        figures = [item for item in await self._query(journal.targets) if ask.get("target") in (None, item.target)]
+        groups = [await self._group(item, halts) for item in figures if item.waiting]
+        return {
+            "groups": groups,
+            "deliveries": [await self._delivery(row, halts) for row in found],
+            "next": f"esb waiting now {groups[0]['target']}" if groups else "esb status",
+        }
+
+    async def _group(self, item: journal.TargetFigures, halts: Mapping[str, Halt]) -> dict[str, Any]:
+        """What waits for one target, with the words of the oldest."""
+        oldest = await self._query(journal.deliveries, state="due", target=item.target, limit=1, with_attempts=True)
+        waits = (await self._delivery(oldest[0], halts))["waits"] if oldest else {}
+        due = None if item.next_due is None else rows.moment(item.next_due)
+        return {"target": item.target, "waiting": item.waiting, "next": due, **waits}
+
+    async def _delivery(self, row: journal.DeliveryRow, halts: Mapping[str, Halt]) -> dict[str, Any]:
+        """A delivery with the words of what it waits for."""
+        ahead = None
+        if row.due is None and row.order_key is not None and row.state == "due":
+            ahead = await self._query(journal.first_in_line, row.target, row.order_key)
+        now = time() if self.bus is None else self.bus.clock.now()
+        halt, spec = halts.get(row.target), self.table.targets.get(row.target)
+        waits = of_delivery(row, halt, spec, None if ahead is None or ahead[0] == row.id else ahead, now)
+        return {**rows.delivery_row(row), "waits": None if waits is None else waits.told()}
+
+    async def _halts(self) -> Mapping[str, Halt]:
+        """What holds each target that takes nothing now."""
+        kept = {item.name: item for item in await self._query(reading.pauses) if item.scope == "target"}
+        names = [*self.table.absent, *self.table.targets]
+        found = {name: await self._halt(name, kept.get(name)) for name in names}
+        return {name: halt for name, halt in found.items() if halt is not None}
+
+    async def _halt(self, name: str, kept: KeptPause | None) -> Halt | None:
+        spec, bus = self.table.targets.get(name), self.bus
+        if spec is None:
+            return Halt("absent", self.table.absent[name])
+        if spec.off is not None:
+            return Halt("off", spec.off)
+        lane = None if bus is None else bus.lanes[name]
+        pause = kept if lane is None else lane.gate.pause
+        if pause is not None:
+            done = await self._query(journal.last_action, "pause", f"target {name}")
+            by = pause.by if pause.by in ("bus", "table") else "person"
+            return Halt(by, pause.reason, None if done is None or by == "table" else done.at, pause.until)
+        if bus is None:
+            return Halt("stopped", "")
+        health = bus.services.healths.get(f"target.{name}")
+        return Halt("down", health.reason, health.since) if health is not None and health.state == "down" else None
 
     async def actions(self, ask: Mapping[str, Any]) -> Any:
         """What operators did, the newest first."""
-        rows = await self._query(journal.actions, _limit(ask, 100))
+        found = await self._query(journal.actions, question.limit(ask, 100))
         return {
             "actions": [
-                {"at": moment(row.at), "actor": row.actor, "what": row.what, "object": row.object, "why": row.why}
-                for row in rows
+                {"at": rows.moment(row.at), "actor": row.actor, "what": row.what, "object": row.object, "why": row.why}
+                for row in found
             ]
         }
-
-    # What is held
-
-    async def held(self, ask: Mapping[str, Any]) -> Any:
-        """Dead, parked or quarantined things by reason, counts first; then one line each."""
-        kind = _kind(ask)
-        groups = await self._query(held.groups, kind)
-        letters = await self._query(held.letters, kind, limit=_limit(ask, 100))
-        return {
-            "groups": [
-                {
-                    "count": group.count, "group": group.fingerprint, "route": group.route, "target": group.target,
-                    "reason": group.reason, "first": moment(group.first), "last": moment(group.last),
-                    "example": group.example,
-                }
-                for group in groups
-            ],
-            "deliveries": [letter_row(item) for item in letters if item.kind == "delivery"],
-            "messages": [letter_row(item) for item in letters if item.kind == "message"],
-            "next": f"esb {kind} show {letters[0].id}" if letters else "esb status",
-        }  # fmt: skip
-
-    async def release(self, ask: Mapping[str, Any]) -> Any:
-        """Held things go on: dead and parked deliveries with the same id, messages planned again. A target that has a
-        message already does not get it again, unless `delivered` asks for it (a new round of the id)."""
-        kind, act = _kind(ask), _act(ask, "release")
-        deliveries, messages = await self._chosen(kind, ask)
-        sent = await self._delivered(ask) if ask.get("delivered") else []
-        acted = await self._each(dead_letters.release_deliveries, deliveries, act)
-        acted += await self._each(dead_letters.resend, sent, act)
-        acted += await self._each(dead_letters.release_messages, messages, act)
-        if self.bus is not None:
-            self.bus.look()
-        return {"released": acted.count, "next": "esb status"}
-
-    async def _delivered(self, ask: Mapping[str, Any]) -> list[int]:
-        """What of the chosen was delivered: asked for by `delivered`, it goes out under a new id."""
-        chosen = _Selection(ask)
-        rows = await self._query(
-            journal.deliveries, state="delivered", target=ask.get("target"), route=ask.get("route"), limit=1_000_000
-        )
-        return [row.row for row in rows if chosen.takes(row.id, row.uid, row.fingerprint, row.accepted_at)]
-
-    async def _each(self, change: Callable[[Work, Sequence[int], Act], Acted], rows: Sequence[int], act: Act) -> Acted:
-        """In transactions of a bounded size."""
-        acted = Acted()
-        for start in range(0, len(rows), AT_ONCE):
-            some = rows[start : start + AT_ONCE]
-            acted += await self._do(partial(_changed, change, some, act))
-        return acted
-
-    async def discard(self, ask: Mapping[str, Any]) -> Any:
-        """A person lets held things go, with the reason."""
-        kind, act = _kind(ask), _act(ask, "discard")
-        if not act.why:
-            raise BadRequest("a discard needs its reason")
-        deliveries, messages = await self._chosen(kind, ask)
-        acted = await self._each(dead_letters.discard_deliveries, deliveries, act)
-        acted += await self._each(dead_letters.discard_messages, messages, act)
-        if self.bus is not None:
-            self.bus.look(acted.targets)
-        return {"discarded": acted.count, "next": "esb account"}
-
-    async def edit(self, ask: Mapping[str, Any]) -> Any:
-        """Other bytes for a held message or delivery; the original stays."""
-        act = _act(ask, "edit")
-        body = base64.b64decode(str(ask["body"]))
-        assert self._bodies is not None
-        kept = await self._bodies.keep(body)
-        rows, messages = await self._chosen(_kind(ask), {"ids": [ask["id"]]})
-        if not rows and not messages:
-            raise NotFound(f"there is nothing held named {ask['id']!r:.60}")
-        for row in rows:
-            await self._do(partial(dead_letters.edit_delivery, number=row, body=kept, act=act))
-        for row in messages:
-            await self._do(partial(dead_letters.edit_message, number=row, body=kept, act=act))
-        return {"edited": len(rows) + len(messages), "next": f"esb {ask['kind']} release {ask['id']}"}
-
-    async def _chosen(self, kind: str, ask: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-        """What a selection means: ids, a group, a time range, or everything; for one target only."""
-        chosen = _Selection(ask)
-        which = Which(
-            ids=tuple(sorted(chosen.ids)), target=ask.get("target"), since=chosen.since, until=chosen.until,
-            fingerprint=chosen.group,
-        )  # fmt: skip
-        letters = await self._query(held.letters, kind, which, limit=1_000_000)
-        deliveries = [item.row for item in letters if item.kind == "delivery"]
-        return deliveries, [item.row for item in letters if item.kind == "message"]
-
-    async def _do(self, work: Callable[[Work], Any]) -> Any:
-        if self._act is None:
-            raise NeedsBus("this changes the store: nothing but reading is possible here")
-        return await self._act(work)
 
     # Acting on a running bus
 
@@ -319,9 +246,8 @@ class Control:
         target = str(ask["target"])
         if target not in self.table.targets:
             raise NotFound(f"there is no target {target!r:.60}")
-        count = await self._do(lambda work: dead_letters.now(work, target, 1_000_000, _act(ask, "now")))
-        if self.bus is not None:
-            self.bus.look([target])
+        count = await self._access.do(lambda work: dead_letters.now(work, target, 1_000_000, question.act(ask, "now")))
+        self._look([target])
         return {"now": count, "next": f"esb waiting --target {target}"}
 
     async def pause(self, ask: Mapping[str, Any]) -> Any:
@@ -329,7 +255,7 @@ class Control:
         bus, (scope, name) = self._running(), self._named(ask)
         if not ask.get("reason"):
             raise BadRequest("a pause needs its reason")
-        until = _seconds(ask.get("until"))
+        until = question.time_of(ask.get("until"))
         await bus.pause(scope, name, str(ask["reason"]), until=until, by=str(ask.get("actor", "")))
         return {"paused": f"{scope} {name}", "next": f"esb resume {scope} {name}"}
 
@@ -375,7 +301,7 @@ class Control:
         return {
             "id": accepted.id,
             "duplicate": accepted.duplicate,
-            "reply": None if reply is None else {"status": reply.status, "body": body_json(reply.body)},
+            "reply": None if reply is None else {"status": reply.status, "body": rows.body_json(reply.body)},
             "next": f"esb messages show {accepted.id}",
         }
 
@@ -385,161 +311,6 @@ class Control:
         return {"drained": done, "next": "esb status"}
 
 
-class _Selection:
-    """Which held things are meant."""
-
-    def __init__(self, ask: Mapping[str, Any]) -> None:
-        self.ids = {str(item) for item in ask.get("ids") or ()}
-        self.group = ask.get("group")
-        self.since, self.until = _seconds(ask.get("since")), _seconds(ask.get("until"))
-        everything = bool(ask.get("all")) or self.since is not None or self.until is not None
-        if not (self.ids or self.group or everything):
-            raise BadRequest("say which: ids, a group, a time range, or all")
-
-    def takes(self, name: str, uid: str, group: str, at: float) -> bool:
-        if self.ids and name not in self.ids and uid not in self.ids:
-            return False
-        if self.group and group != self.group:
-            return False
-        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
-
-
-def _changed(change: Callable[[Work, Sequence[int], Act], Acted], rows: Sequence[int], act: Act, work: Work) -> Acted:
-    return change(work, rows, act)
-
-
-def _kind(ask: Mapping[str, Any]) -> str:
-    kind = str(ask["kind"])
-    if kind not in KINDS:
-        raise NotFound(f"{kind!r:.20} is none of {', '.join(KINDS)}")
-    return kind
-
-
-def _act(ask: Mapping[str, Any], what: str) -> Act:
-    return Act(what=what, actor=str(ask.get("actor") or ""), why=str(ask.get("reason") or ""))
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        return None if value in (None, "") else int(value)
-    except (TypeError, ValueError):
-        raise BadRequest(f"{value!r:.40} is no whole number") from None
-
-
-def _limit(ask: Mapping[str, Any], default: int) -> int:
-    limit = _whole(ask.get("limit"))
-    if limit is None:
-        return default
-    if not 1 <= limit <= 10_000:
-        raise BadRequest("limit is 1 to 10000")
-    return limit
-
-
-def _seconds(value: Any) -> float | None:
-    """A time as RFC 3339 or seconds since the epoch."""
-    if value in (None, ""):
-        return None
-    try:
-        if isinstance(value, (int, float)) or str(value).replace(".", "", 1).isdigit():
-            return float(value)
-        found = datetime.fromisoformat(str(value))
-    except (ValueError, OverflowError):
-        raise BadRequest(f"{value!r:.40} is no time; write 2026-03-01T02:10:00+01:00") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def moment(seconds: float) -> str:
-    """A stored time with its offset."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def letter_row(item: held.Letter) -> dict[str, Any]:
-    return {
-        "id": item.id, "message": item.uid, "route": item.route, "target": item.target, "state": item.state,
-        "reason": mask(item.reason), "attempts": item.attempts, "accepted": moment(item.accepted_at),
-        "ended": None if item.ended_at is None else moment(item.ended_at), "size": item.size, "edited": item.edited,
-        "group": item.fingerprint,
-    }  # fmt: skip
-
-
-def message_row(row: journal.MessageRow) -> dict[str, Any]:
-    return {
-        "id": row.uid, "route": row.route, "state": row.state, "reason": mask(row.reason), "made": row.made,
-        "accepted": moment(row.accepted_at), "closed": None if row.closed_at is None else moment(row.closed_at),
-        "size": row.size, "keys": dict(row.keys), "part": row.part, "stage": row.stage,
-    }  # fmt: skip
-
-
-def delivery_row(row: journal.DeliveryRow) -> dict[str, Any]:
-    return {
-        "id": row.id, "message": row.uid, "route": row.route, "target": row.target, "state": row.state,
-        "reason": mask(row.reason), "attempts": row.attempts, "due": None if row.due is None else moment(row.due),
-        "accepted": moment(row.accepted_at), "ended": None if row.ended_at is None else moment(row.ended_at),
-        "group": row.fingerprint,
-        "history": [
-            {
-                "n": item.n, "at": moment(item.at), "class": item.kind, "code": item.code, "place": item.place,
-                "ms": round(item.ms, 1), "said": {key: mask(text_of(value)) for key, value in item.params.items()},
-            }
-            for item in row.attempt_rows
-        ],
-    }  # fmt: skip
-
-
-def advice(journey: journal.Journey) -> str:
-    """The next command to type."""
-    message = journey.message
-    for row in journey.deliveries:
-        if row.state == "dead":
-            last = row.attempt_rows[-1].kind if row.attempt_rows else ""
-            if last == "permanent":
-                return (
-                    f"the target refused it: mend it with esb dead edit {row.id} FILE, then esb dead release {row.id}"
-                )
-            return f"esb dead release {row.id} when {row.target} is well again"
-        if row.state == "parked":
-            return f"esb parked release {row.id}"
-    if message.state == "quarantined":
-        return f"esb quarantine edit {message.uid} FILE, or mend the table; then esb quarantine release {message.uid}"
-    if message.state == "unmatched":
-        return f"add a case to route {message.route}, then esb parked release {message.uid}"
-    return "esb status"
-
-
-def mask_value(name: str, value: str, table: Table) -> str:
-    """A header's value, hidden where its name says it is a secret."""
-    words = (
-        "password",
-        "token",
-        "authorization",
-        "cookie",
-        "secret",
-        "api-key",
-        "iban",
-        "card",
-        "ssn",
-        *table.bus.hide,
-    )
-    return "***" if any(word in name.lower() for word in words) else value[:200]
-
-
-def text_of(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def body_json(body: bytes | None) -> dict[str, Any] | None:
-    """Bytes in JSON: as text where they are text."""
-    if body is None:
-        return None
-    try:
-        return {"text": body.decode("utf-8"), "size": len(body)}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode(), "size": len(body)}
-
-
-def as_json(value: Any) -> Any:
-    """Plain values only."""
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
-
-
-__all__ = ["KINDS", "BadRequest", "Control", "NeedsBus", "NotFound", "StoreError", "advice", "moment"]
+def _lost_lines() -> int:
+    """Log lines of this process that its handlers could not write."""
+    return sum(getattr(handler, "lost", 0) for handler in logging.getLogger().handlers)

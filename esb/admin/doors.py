@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from esb.admin.control import KINDS, Control
+from esb.admin.boxes import Boxes
+from esb.admin.control import Control
+from esb.admin.question import KINDS
 
 Answer = Callable[[Control, Mapping[str, Any]], Awaitable[Any]]
 
@@ -38,7 +40,13 @@ _TIME: Final = {"type": "string"}
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": 10000}
 _KIND: Final = Parameter("kind", "path", {"type": "string", "enum": list(KINDS)}, True)
 _LIMIT: Final = Parameter("limit", "query", _COUNT)
+_WHOLE: Final = Parameter("body", "query", {"type": "string", "enum": ["1"]})
 _ID: Final = Parameter("id", "path", _TEXT, True)
+
+
+def _boxed(verb: Callable[[Boxes, Mapping[str, Any]], Awaitable[Any]]) -> Answer:
+    """A verb of the boxes as an answer of the control."""
+    return lambda control, ask: verb(control.boxes, ask)
 
 
 def _in_body(**schemas: tuple[Mapping[str, Any], bool]) -> tuple[Parameter, ...]:
@@ -54,6 +62,7 @@ _WHICH: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
     "until": (_TIME, False),
     "target": (_TEXT, False),
 }
+_SOME: Final = tuple(Parameter(name, "query", schema) for name, (schema, _) in _WHICH.items() if name != "all")
 _SCOPE: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
     "scope": ({"type": "string", "enum": ["target", "route", "clock"]}, True),
     "name": (_TEXT, False),
@@ -83,7 +92,7 @@ DOORS: Final[tuple[Door, ...]] = (
         path="/messages/{id}",
         about="One message and all that became of it",
         answer=Control.message,
-        parameters=(_ID, Parameter("body", "query", {"type": "string", "enum": ["1"]})),
+        parameters=(_ID, _WHOLE),
     ),
     Door(
         method="GET",
@@ -97,28 +106,35 @@ DOORS: Final[tuple[Door, ...]] = (
         method="GET",
         path="/held/{kind}",
         about="Dead, parked or quarantined things by reason",
-        answer=Control.held,
-        parameters=(_KIND, _LIMIT),
+        answer=_boxed(Boxes.list),
+        parameters=(_KIND, _LIMIT, *_SOME),
+    ),
+    Door(
+        method="GET",
+        path="/held/{kind}/show",
+        about="Held things with all that is known of each, a page at a time",
+        answer=_boxed(Boxes.show),
+        parameters=(_KIND, _LIMIT, *_SOME, Parameter("after", "query", _TEXT), _WHOLE),
     ),
     Door(
         method="POST",
         path="/held/{kind}/release",
         about="Held things go on",
-        answer=Control.release,
+        answer=_boxed(Boxes.release),
         parameters=(_KIND, *_in_body(**_WHICH, **_WHO, delivered=({"type": "boolean"}, False))),
     ),
     Door(
         method="POST",
         path="/held/{kind}/discard",
         about="Held things are let go, with the reason",
-        answer=Control.discard,
+        answer=_boxed(Boxes.discard),
         parameters=(_KIND, *_in_body(**_WHICH, **{**_WHO, "reason": (_TEXT, True)})),
     ),
     Door(
         method="POST",
         path="/held/{kind}/edit",
         about="Other bytes (base64) for a held thing; the original stays",
-        answer=Control.edit,
+        answer=_boxed(Boxes.edit),
         parameters=(_KIND, *_in_body(id=(_TEXT, True), body=({"type": "string", "format": "byte"}, True), **_WHO)),
     ),
     Door(

@@ -43,6 +43,7 @@ class Metrics:
         self._dead = Gauge("esb_dead_letters", "Dead deliveries", ["target"], registry=registry)
         self._parked = Gauge("esb_parked", "Parked deliveries", ["target"], registry=registry)
         self._open = Gauge("esb_open_messages", "Messages that are not closed", by_route, registry=registry)
+        self._lost = Gauge("esb_log_lines_lost", "Log lines that could not be written", registry=registry)
         self._routes: dict[str, tuple[Any, Any]] = {}
         self._pairs: dict[tuple[str, str], tuple[Any, Any, Any]] = {}
 
@@ -92,6 +93,7 @@ class Metrics:
             oldest = target["oldest"]
             age = 0.0 if oldest is None else max(time() - datetime.fromisoformat(oldest).timestamp(), 0.0)
             self._oldest.labels(name).set(age)
+        self._lost.set(status["log_lines_lost"])
         for route in status["routes"]:
             self._open.labels(route["name"]).set(route["open"])
         return generate_latest(self._registry)

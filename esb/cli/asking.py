@@ -179,12 +179,18 @@ def _known(path: str, rest: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rest.items() if name in names}
 
 
-def _query(rest: Mapping[str, Any]) -> dict[str, str]:
-    return {name: "1" if value is True else str(value) for name, value in rest.items()}
+def _query(rest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each name with its value; a list as its name once for each item."""
+    return [
+        (name, "1" if item is True else str(item))
+        for name, value in rest.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
 
 
 async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, Any]) -> Any:
     """A stopped bus: read-only for questions, the store itself for acts."""
+    from esb.admin.access import Access
     from esb.admin.control import Control
     from esb.admin.doors import DOORS
     from esb.clock import SystemClock
@@ -200,12 +206,12 @@ async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, An
             async def query(call: Any, /, *arguments: Any, **options: Any) -> Any:
                 return reader.query(call, *arguments, **options)
 
-            control = Control(table, query, act=None, bodies=Bodies(table.data / "bodies", durable=True), bus=None)
-            return await door.answer(control, asked)
+            access = Access(query=query, bodies=Bodies(table.data / "bodies", durable=True))
+            return await door.answer(Control(table, access, None), asked)
     try:
         async with open_store(table.data, clock=SystemClock()) as store:
-            control = Control(table, store.query, act=store.act, bodies=store.bodies, bus=None)
-            return await door.answer(control, asked)
+            access = Access(query=store.query, act=store.act, bodies=store.bodies)
+            return await door.answer(Control(table, access, None), asked)
     except StoreLocked as error:
         raise ConnectionError(str(error)) from error
 

@@ -87,7 +87,8 @@ def _bus(file: Path | None) -> list[dict[str, str]]:
     try:
         ready = asyncio.run(_over_http(table, "GET", "/ready", {}))
     except (OSError, EsbError):
-        return [_finding("bus", False, "it is not running: esb run", warn=True), *_ports(table)]
+        stopped = [_finding(f"route.{name}", False, f"stopped: {why}") for name, why in table.stopped.items()]
+        return [_finding("bus", False, "it is not running: esb run", warn=True), *stopped, *_ports(table)]
     found = [_finding(item["component"], False, item["reason"]) for item in ready["problems"]]
     found += [_probed(table, name) for name, spec in table.targets.items() if spec.component.probe is not None]
     return found or [_finding("bus", True, "ready")]

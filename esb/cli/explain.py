@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from esb.cli.asking import Failed, json_option, load_table, plain, show, table_option
 from esb.cli.send import headers_of, headers_option
 from esb.clock import SystemClock
-from esb.errors import ConfigError
+from esb.errors import Closing, ConfigError
 
 
 @click.command(epilog="Example: esb explain orders --input order.xml -H x-channel=edi")
@@ -32,7 +32,7 @@ def explain(route: str, body: Any, headers: tuple[str, ...], file: Path | None, 
         raise Failed(f"there is no route {route}; there is {', '.join(table.routes)}", 2)
     try:
         answer = asyncio.run(explained(table, registry, SystemClock(), route, body.read(), headers_of(headers)))
-    except ConfigError as error:
+    except (ConfigError, Closing) as error:
         raise Failed(str(error), 2) from error
     show(to_builtins(answer), as_json, _told)
     if answer.state == "refused":

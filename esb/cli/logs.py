@@ -44,9 +44,10 @@ class Patient(logging.StreamHandler):  # type: ignore[type-arg]
     """A reader that went away (EPIPE) stops the log, not the bus."""
 
     lost = 0
+    """Lines that could not be written; `esb status` and the metrics show it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        Patient.lost += 1
+        self.lost += 1
 
 
 def begin(form: str) -> None:

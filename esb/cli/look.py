@@ -34,25 +34,32 @@ def _status(answer: Any) -> None:
     click.echo(f"{answer['bus']}: {state}, {Path(answer['table']).name} {answer['hash'][:12]}")
     for item in answer["problems"]:
         click.echo(f"! {item['component']} is {item['state']}: {plain(item['reason'])}")
+    if answer["log_lines_lost"]:
+        click.echo(f"! {answer['log_lines_lost']} log lines were lost: what reads the log is away, or its disk is full")
     routes = [
         [
             item["name"],
             item["accepted"],
             item["open"],
             " ".join(f"{k}={n}" for k, n in item["states"].items()),
-            item["paused"],
+            _halted(item),
         ]
         for item in answer["routes"]
     ]
     table_of(routes, ["route", "accepted", "open", "states", "paused"])
     click.echo()
     targets = [
-        [item["name"], item["delivered"], item["waiting"], item["parked"], item["dead"], item["oldest"], item["paused"]]
+        [item["name"], item["delivered"], item["waiting"], item["parked"], item["dead"], item["oldest"], _halted(item)]
         for item in answer["targets"]
     ]
     table_of(targets, ["target", "delivered", "waiting", "parked", "dead", "oldest", "paused"])
     dead = sum(item["dead"] for item in answer["targets"])
     then({"next": "esb dead list" if dead else "esb messages"})
+
+
+def _halted(item: Any) -> str:
+    """Why a route or a target stands still."""
+    return f"stopped: {item['stopped']}" if item["stopped"] else str(item["paused"])
 
 
 @click.command(epilog="Example: esb account --json")
@@ -136,6 +143,8 @@ def journey(answer: Any) -> None:
         click.echo(f"decision: {answer['trace']}")
     for item in answer["deliveries"]:
         click.echo(f"-> {item['id']}  {item['state']}  attempts {item['attempts']}  {plain(item['reason'])}")
+        if item["waits"] is not None:
+            click.echo(f"     {_told(item['waits'])}")
         for attempt in item["history"]:
             said = plain(" ".join(str(value) for value in attempt["said"].values()))
             click.echo(
@@ -144,6 +153,12 @@ def journey(answer: Any) -> None:
     if answer.get("body"):
         click.echo("body:")
         click.echo(answer["body"].get("text") or answer["body"].get("base64"))
+
+
+def _told(waits: Any) -> str:
+    """Why, since when, until when, what to do."""
+    until = waits["until"] or "no time is set"
+    return f"waits: {plain(waits['why'])}; since {waits['since']}; until: {until}; to do: {plain(waits['do'])}"
 
 
 @click.command(epilog="Example: esb tail --route orders --count 1")
@@ -193,12 +208,18 @@ def waiting(
 
 def _waiting(answer: Any) -> None:
     table_of(
-        [[item["waiting"], item["target"], item["next"]] for item in answer["groups"]],
-        ["waiting", "target", "next try"],
+        [
+            [item["waiting"], item["target"], item["next"], item.get("since"), item.get("why"), item.get("do")]
+            for item in answer["groups"]
+        ],
+        ["waiting", "target", "next try", "since", "why", "what to do"],
     )
     click.echo()
-    rows = [[item["id"], item["attempts"], item["due"], item["reason"]] for item in answer["deliveries"]]
-    table_of(rows, ["delivery", "attempts", "due", "reason"])
+    rows = [
+        [item["id"], item["attempts"], *(item["waits"][name] for name in ("since", "until", "why", "do"))]
+        for item in answer["deliveries"]
+    ]
+    table_of(rows, ["delivery", "attempts", "since", "until", "why", "what to do"])
 
 
 @waiting.command("now", epilog="Example: esb waiting now erp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import click
 
 from esb.cli.asking import Failed, json_option, load_table, paths, plugins_of, show, table_of, table_option
 from esb.errors import ConfigError
+from esb.plugins import PluginFile
 from esb.table.places import find_table
+from esb.table.uses import Uses, uses
 
 
 @click.group(epilog="Example: esb plugin list")
@@ -23,27 +26,38 @@ def plugin() -> None:
 @table_option
 @json_option
 def listed(file: Path | None, as_json: bool) -> None:
-    """Every plugin with its file, hash, version, components, and why one was refused."""
+    """Every plugin: its version and plugin API, whether it is active or why it was refused, what it brings, which
+    routes and targets of the table use it, its file and package."""
+    used: Mapping[str, Uses] = {}
     try:
-        registry = load_table(file)[1]
+        table, registry = load_table(file)
+        used = uses(table, registry)
     except Failed:
         registry = plugins_of(find_table(file, os.environ))
-    rows = [
-        {
-            "name": item.name, "file": item.file, "hash": item.hash[:12], "version": item.version,
-            "components": list(item.components), "refused": item.refused,
-        }
-        for item in registry.plugins
-    ]  # fmt: skip
+    rows = [_row(item, used.get(item.name, Uses())) for item in registry.plugins]
     show({"plugins": rows}, as_json, _listed)
+
+
+def _row(item: PluginFile, used: Uses) -> dict[str, Any]:
+    return {
+        "name": item.name, "file": item.file, "distribution": item.distribution, "hash": item.hash[:12],
+        "version": item.version, "api": item.api, "state": "refused" if item.refused else "active",
+        "refused": item.refused, "components": list(item.components), "routes": list(used.routes),
+        "targets": list(used.targets),
+    }  # fmt: skip
 
 
 def _listed(answer: Any) -> None:
     rows = [
-        [item["name"], item["version"], item["hash"], ", ".join(item["components"]), item["refused"]]
+        [
+            item["name"], item["version"], item["api"], item["state"], ", ".join(item["components"]),
+            " ".join(item["routes"]), " ".join(item["targets"]), item["distribution"] or item["file"], item["hash"],
+            item["refused"],
+        ]
         for item in answer["plugins"]
-    ]
-    table_of(rows, ["plugin", "version", "hash", "components", "refused"])
+    ]  # fmt: skip
+    heads = ["plugin", "version", "api", "state", "brings", "routes", "targets", "from", "hash", "refused"]
+    table_of(rows, heads)
 
 
 @plugin.command("new", epilog="Example: esb plugin new fax")

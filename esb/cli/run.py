@@ -109,6 +109,9 @@ async def _serve(table: Table, registry: Registry) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, ended)
+    for plugin in registry.plugins:
+        if plugin.refused:
+            log.warning("the plugin %s was left out: %s", plugin.name, plugin.refused)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(table, registry, counters=metrics))
         address = await stack.enter_async_context(serving(bus, metrics))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -73,7 +73,7 @@ class LetterBody(Struct, frozen=True):
 
 class Opened(Struct, frozen=True, kw_only=True):
     """All that is known of one held thing. `original` is as it was accepted, `sent` as the target would get it (or as
-    it stood at the failing step), `edited` what a person made of it. `suggestion` is the command to type next."""
+    it stood at the failing step), `edited` what a person made of it."""
 
     letter: Letter
     journey: Journey
@@ -87,7 +87,6 @@ class Opened(Struct, frozen=True, kw_only=True):
     errors: tuple[Any, ...]
     attempts: tuple[AttemptRow, ...]
     values: dict[str, str]
-    suggestion: str
 
 
 _NAMES = {
@@ -206,24 +205,20 @@ def _in_box(item: Letter, box: Box) -> bool:
 
 def _fits(item: Letter, which: Which) -> bool:
     return (
-        which.target in (None, item.target)
+        which.fingerprint in (None, item.fingerprint)
+        and which.target in (None, item.target)
         and which.route in (None, item.route)
         and (which.since is None or item.accepted_at >= which.since)
         and (which.until is None or item.accepted_at < which.until)
     )
 
 
-def all_letters(db: sqlite3.Connection, box: Box, which: Which = Which(), page: int = 500) -> Iterator[list[Letter]]:
-    """Everything that fits, in pages."""
-    after = (0, 0)
-    while items := letters(db, box, which, limit=page, after=after):
-        yield items
-        if which.ids:
-            return
-        after = (
-            max((item.row for item in items if item.kind == "delivery"), default=after[0]),
-            max((item.row for item in items if item.kind == "message"), default=after[1]),
-        )
+def last_rows(items: Sequence[Letter], before: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """The last delivery's row and the last message's of a page: the next one begins `after` them."""
+    return (
+        max((item.row for item in items if item.kind == "delivery"), default=before[0]),
+        max((item.row for item in items if item.kind == "message"), default=before[1]),
+    )
 
 
 def _delivery_letter(row: Row) -> Letter:
@@ -305,7 +300,6 @@ def opened(db: sqlite3.Connection, name: str) -> Opened | None:
         errors=errors,
         attempts=tries,
         values=dict(read_params(params).values),
-        suggestion=suggest(item, last.kind if last else ""),
     )
 
 
@@ -314,20 +308,3 @@ def _body(db: sqlite3.Connection, number: int | None) -> LetterBody | None:
         return None
     row = db.execute("SELECT id, data, file, size, media FROM body WHERE id = ?", (number,)).fetchone()
     return None if row is None else LetterBody(*row)
-
-
-def suggest(item: Letter, kind: str) -> str:
-    """The command that most likely comes next."""
-    if item.kind == "message":
-        box = "quarantine" if item.state == "quarantined" else "parked" if item.state == "unmatched" else "dead"
-        return f"esb {box} edit {item.id}" if box == "quarantine" else f"esb {box} release {item.id}"
-    box = "dead" if item.state == "dead" else "parked"
-    match kind:
-        case "permanent":
-            return f"esb {box} edit {item.id}"
-        case "auth" | "transient" | "throttled":
-            return f"esb probe {item.target}"
-        case "fault":
-            return f"esb plugin check, then esb {box} release {item.id}"
-        case _:
-            return f"esb {box} release {item.id}"

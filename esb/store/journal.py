@@ -277,6 +277,16 @@ def delivery_id(uid: str, target: str, nr: int, round_: int) -> str:
     return f"{name}.r{round_}" if round_ else name
 
 
+def first_in_line(db: sqlite3.Connection, target: str, key: str) -> tuple[str, str] | None:
+    """The id and the state of the delivery that an order key's line waits for."""
+    row = db.execute(
+        "SELECT m.uid, d.target, d.nr, d.round, d.state FROM delivery d JOIN message m ON m.id = d.message"
+        " WHERE d.target = ? AND d.order_key = ? AND d.line IS NOT NULL ORDER BY d.seq LIMIT 1",
+        (target, key),
+    ).fetchone()
+    return None if row is None else (delivery_id(*row[:4]), row[4])
+
+
 def find_delivery(db: sqlite3.Connection, name: str) -> int | None:
     """The row of a delivery by its id."""
     rows = db.execute(
@@ -344,3 +354,12 @@ def actions(db: sqlite3.Connection, limit: int = 100) -> list[ActionRow]:
     """What people did, the newest first."""
     rows = db.execute("SELECT at, actor, what, object, why FROM action ORDER BY rowid DESC LIMIT ?", (limit,))
     return [ActionRow(*row) for row in rows]
+
+
+def last_action(db: sqlite3.Connection, what: str, thing: str) -> ActionRow | None:
+    """When somebody did this to that thing last, and why; None when nobody did."""
+    row = db.execute(
+        "SELECT at, actor, what, object, why FROM action WHERE what = ? AND object = ? ORDER BY rowid DESC LIMIT 1",
+        (what, thing),
+    ).fetchone()
+    return None if row is None else ActionRow(*row)

@@ -10,7 +10,7 @@ from esb.errors import StoreError
 from esb.store import dead_letters
 from esb.store.bodies import Bodies
 from esb.store.dead_letters import Act, Acted
-from esb.store.held import Group, Letter, LetterBody, Opened, Which
+from esb.store.held import Group, Letter, LetterBody, Opened, Which, last_rows
 from esb.store.journal import Box
 from esb.store.reader import Readers
 from esb.store.work import Work
@@ -102,7 +102,7 @@ class Letters:
             yield page
             if which.ids:
                 return
-            after = (_last(page, "delivery", after[0]), _last(page, "message", after[1]))
+            after = last_rows(page, after)
 
     async def _all(self, box: Box, which: Which, act: Act, deliveries: Change, messages: Change) -> Acted:
         acted = Acted()
@@ -116,7 +116,3 @@ class Letters:
 
 def _changing(change: Change, rows: Sequence[int], act: Act) -> Callable[[Work], Acted]:
     return lambda work: change(work, rows, act)
-
-
-def _last(page: Sequence[Letter], kind: str, before: int) -> int:
-    return max((item.row for item in page if item.kind == kind), default=before)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from esb.plugins import Registry
+from esb.plugins import PluginFile, Registry
 from esb.ports import RESERVED, Component, Kind
 from esb.table import keys, values
 from esb.table.model import Place
@@ -92,13 +92,19 @@ class Catalogue:
             self._notes.add(place, "E201", f"{front}this names no {kind}", hint)
         else:
             word = next((word for word in words if near_to(word, self._known[kind])), words[0])
-            hint = self._meant(kind, words, word)
-            self._notes.add((*place, word), "E203", f'{front}no {kind} named "{word}"', hint, key=True)
+            word = next((word for word in words if self._registry.left_out(word)), word)
+            said = f'{front}no {kind} named "{word}"'
+            left_out = self._registry.left_out(word)
+            if left_out is not None:
+                self._left_out(left_out, (*place, word), "E203", said, key=True)
+                return
+            self._notes.add((*place, word), "E203", said, self._meant(kind, word), key=True)
 
-    def _meant(self, kind: Kind, words: Sequence[str], word: str) -> str:
-        for plugin in self._registry.plugins:
-            if plugin.refused and (word in plugin.name.split("_") or word == plugin.name):
-                return f"the plugin {plugin.name} was left out: {plugin.refused}"
+    def _left_out(self, plugin: PluginFile, place: Place, code: str, said: str, *, key: bool = False) -> None:
+        why = f"the plugin {plugin.name} was left out: {plugin.refused}"
+        self._notes.lack(place, code, said, why, why, key=key)
+
+    def _meant(self, kind: Kind, word: str) -> str:
         if kind == "step" and word in self._known["codec"]:
             return f'write {{ read = "{word}" }} or {{ write = "{word}" }}'
         for other, names in self._known.items():
@@ -120,7 +126,8 @@ class Catalogue:
         for module, extra in component.needs.items():
             if importlib.util.find_spec(module.partition(".")[0]) is None:
                 said = f'{route_of(place)}"{component.name}" needs a package that is not installed'
-                self._notes.add(place, "E204", said, f"pip install 'esb[{extra}]'", key=True)
+                why = f"{component.name} needs the package {module}: pip install 'esb[{extra}]'"
+                self._notes.lack(place, "E204", said, f"pip install 'esb[{extra}]'", why, key=True)
                 return False
         return True
 
@@ -138,8 +145,12 @@ class Catalogue:
         name = options[component.main]
         codec = self._known["codec"].get(name) if isinstance(name, str) else None
         if codec is None:
-            said = f'{route_of(place)}no format named "{name}"'
-            self._notes.add((*place, component.name), "E205", said, one_of(name, sorted(self._known["codec"])))
+            said, here = f'{route_of(place)}no format named "{name}"', (*place, component.name)
+            left_out = self._registry.left_out(name) if isinstance(name, str) else None
+            if left_out is not None:
+                self._left_out(left_out, here, "E205", said)
+            else:
+                self._notes.add(here, "E205", said, one_of(name, sorted(self._known["codec"])))
             return None
         if not self._usable(codec, (*place, component.name)):
             return None

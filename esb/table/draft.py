@@ -50,6 +50,12 @@ class Draft:
         folder = self.notes.atlas.folder(place)
         return None if folder == self._main else folder
 
+    def lacks(self, owner: Place, place: Place) -> None:
+        """A route or a target needs what is not to be had at another place (in `[steps.NAME]`)."""
+        why = self.notes.why_lacking(place)
+        if why is not None:
+            self.notes.lacking.setdefault(owner, why)
+
     def known(
         self, name: Any, known: Mapping[str, Any], place: Place, what: str, code: str, *, offset: int | None = None
     ) -> Any:

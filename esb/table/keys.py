@@ -36,6 +36,8 @@ TARGET: Final = frozenset(
         "open_after", "do", "id_header", "expires",
     }
 )  # fmt: skip
+GIVEN: Final = frozenset({"file", "text", "header"})
+EXPECT: Final = frozenset({"case", "delivered", "bodies", "dropped", "reply", "state", "parts", "within"})
 STEP: Final = frozenset({"if", "bad", "note"})
 
 

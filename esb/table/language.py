@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import tzinfo
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from esb.expressions import Environment, ExpressionProblems, Program, TemplateProgram
+from esb.expressions import Environment, ExpressionProblems, Finding, Program, TemplateProgram
 from esb.masking import is_secret
 from esb.plugins import Registry
 from esb.table.model import Place, Table
@@ -21,6 +22,7 @@ _VARIABLES: Final[Mapping[Scope, frozenset[str]]] = {
     "answer": frozenset({"status", "reply", "var"}),
 }
 """What an expression may name: over a message, in a map that `each` uses, in a target's `ok`."""
+_WORD: Final = re.compile(r"\w+")
 _MOMENTS: Final = {
     "item": "item is the element in a map that an each uses",
     "status": "status and reply are what a target's ok looks at",
@@ -48,6 +50,7 @@ class Language:
     def __init__(self, table: Table, registry: Registry, notes: Notes) -> None:
         self._table = table
         self._notes = notes
+        self._registry = registry
         self._mapped: set[str] = set()
         self._faults: dict[tuple[str, bool, Scope], ExpressionProblems] = {}
         zone = _zone(table)
@@ -82,9 +85,19 @@ class Language:
             for finding in problems.findings:
                 hint = self._hint(finding.hint, text, finding.offset, finding.length, place)
                 said = f"{route_of(place)}{finding.message}"
+                left_out = self._left_out(finding, text)
+                if left_out:
+                    self._notes.lack(place, finding.code, said, left_out, left_out, offset=finding.offset)
+                    continue
                 self._notes.add(
                     place, finding.code, said, hint, offset=finding.offset, severity=finding.severity
                 )  # fmt: skip
+
+    def _left_out(self, finding: Finding, text: str) -> str:
+        """Why the plugin of a function that is not there was left out; "" for anything else."""
+        word = _WORD.match(text, finding.offset)
+        plugin = self._registry.left_out(word[0]) if finding.code == "E222" and word is not None else None
+        return "" if plugin is None else f"the plugin {plugin.name} was left out: {plugin.refused}"
 
     def _tried(self, text: str, template: bool, scope: Scope) -> Program | TemplateProgram | ExpressionProblems:
         key = (text, template, scope)

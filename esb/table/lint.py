@@ -18,6 +18,7 @@ from esb.table.leaves import leaves
 from esb.table.logins import check_reference
 from esb.table.model import ComponentSpec, Place, RouteSpec, StepSpec, Table, TargetSpec
 from esb.table.notes import Notes, closest, route_of
+from esb.table.twice import check_twice
 from esb.table.ways import Ways
 from esb.units import Expression, Secret, Template
 
@@ -75,6 +76,9 @@ class Lint:
                 self._steps(to.do)
         for to in route.to:
             self._steps(to.do)
+        check_twice(route, self._notes)
+        if route.name in self._table.stopped:
+            return
         targets = {("target", to.target) for to in route.leads_to}
         if not ({route.place} | targets) & self._draft.broken:
             Flow(self._table, route, self._notes, self._language, self._fields, self._headed).check()

@@ -19,21 +19,22 @@ from esb.table.draft import Draft, Names
 from esb.table.files import FORMAT, Files
 from esb.table.lint import Lint
 from esb.table.logins import read_auth, read_secrets
-from esb.table.model import Bus, Defaults, Listener, MapSpec, OutcomeSpec, Place, RouteSpec, Table, TestSpec
+from esb.table.model import Bus, Defaults, Listener, MapSpec, OutcomeSpec, Place, RouteSpec, Table, TargetSpec, TestSpec
 from esb.table.notes import Atlas, Notes, closest
 from esb.table.routes import read_route
+from esb.table.stopped import stopped_routes
 from esb.table.targets import read_target
 
 S = TypeVar("S", bound=Struct)
 
 
 def load(file: Path, registry: Registry, *, text_overrides: Mapping[str, str] = {}, kept: Path | None = None) -> Table:
-    """The table; raises ConfigError with every error found. `text_overrides` stands in for files, by their name
+    """The table; raises ConfigError with every error found, but for what only this machine lacks: that stops the routes
+    that need it (`Table.stopped`). `text_overrides` stands in for files, by their name
     relative to the main file's folder (an older table from its kept text); `kept` is the folder of its contracts."""
-    table, problems = read(file, registry, text_overrides, kept)
-    errors = [problem for problem in problems if problem.severity == "error"]
+    table, problems, errors = _read(file, registry, text_overrides, kept)
     if errors or table is None:
-        raise ConfigError(errors)
+        raise ConfigError([problem for problem in problems if problem.severity == "error"])
     return table
 
 
@@ -45,16 +46,25 @@ def check(file: Path, registry: Registry) -> list[Problem]:
 def read(
     file: Path, registry: Registry, overrides: Mapping[str, str], kept: Path | None = None
 ) -> tuple[Table | None, list[Problem]]:
-    """The table as far as it could be made, and all that is to be said about it."""
+    """The table as far as it could be made, and all that is to be said about it and of plugins that were left out."""
+    table, problems, _ = _read(file, registry, overrides, kept)
+    left_out = [problem for plugin in registry.plugins for problem in plugin.problems]
+    return table, [*dict.fromkeys(left_out), *problems]
+
+
+def _read(
+    file: Path, registry: Registry, overrides: Mapping[str, str], kept: Path | None
+) -> tuple[Table | None, list[Problem], list[Problem]]:
+    """The table, all its problems, and those of them that no machine could run it with."""
     notes = Notes(Atlas())
     files = Files(file, notes, overrides, kept)
     try:
         merged = files.merge()
     except ConfigError as error:
-        return None, [*notes.sorted(), *error.problems]
+        return None, [*notes.sorted(), *error.problems], list(error.problems)
     _swallowed(files, notes)
     table = replace(Assembly(file, registry, merged, files, notes).table(), kept=kept)
-    return table, notes.sorted()
+    return table, notes.sorted(), notes.errors
 
 
 def _swallowed(files: Files, notes: Notes) -> None:
@@ -113,8 +123,21 @@ class Assembly:
             atlas=self._notes.atlas,
         )
         settings.Settings(table, self._notes).check(name for name, _ in self._each("listener"))
+        table = self._stopped(table, targets)
         Lint(table, self._registry, self._notes, draft).run()
-        return table
+        return self._stopped(table, targets)
+
+    def _stopped(self, table: Table, targets: Mapping[str, TargetSpec | None]) -> Table:
+        """The same table with what this machine cannot run of it, as far as that is known."""
+        lacking: dict[Place, str] = {}
+        for place, why in self._notes.lacking.items():
+            lacking.setdefault(place[:2], why)
+        absent = {name: lacking.get(("target", name), "") for name, spec in targets.items() if spec is None}
+        return replace(
+            table,
+            stopped=stopped_routes(table.routes, targets, table.maps, lacking),
+            absent={name: why for name, why in absent.items() if why},
+        )
 
     def _top(self) -> None:
         """The format, and keys that no table has."""

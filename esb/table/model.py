@@ -236,7 +236,10 @@ class TestSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Table(Struct, frozen=True, kw_only=True):
     """The whole table. `hash` is the SHA-256 (hex) of every file that shapes it; `text` maps file to its text.
-    `kept` is the folder of a kept copy whose contracts it goes by."""
+    `kept` is the folder of a kept copy whose contracts it goes by. `stopped` are the routes that this machine cannot
+    run (a plugin was left out, a package is not installed), each with the reason; `absent` such targets, which have no
+    spec.
+    """
 
     file: Path
     hash: str
@@ -253,6 +256,8 @@ class Table(Struct, frozen=True, kw_only=True):
     maps: Mapping[str, MapSpec] = {}
     routes: Mapping[str, RouteSpec] = {}
     tests: tuple[TestSpec, ...] = ()
+    stopped: Mapping[str, str] = {}
+    absent: Mapping[str, str] = {}
     text: Mapping[str, str] = {}
     atlas: Any = field(default=None)  # esb.table.notes.Atlas
 

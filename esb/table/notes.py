@@ -101,6 +101,28 @@ class Notes:
     def __init__(self, atlas: Atlas) -> None:
         self.atlas = atlas
         self.problems: list[Problem] = []
+        self.lacking: dict[Place, str] = {}
+        self._of_machine: set[Problem] = set()
+
+    def lack(
+        self,
+        place: Place,
+        code: str,
+        message: str,
+        hint: str,
+        why: str,
+        *,
+        offset: int | None = None,
+        key: bool = False,
+    ) -> None:
+        """Notes what is right and not to be had on this machine: it stops what needs it, not the whole table."""
+        self.add(place, code, message, hint, offset=offset, key=key)
+        self._of_machine.add(self.problems[-1])
+        self.lacking[place] = why
+
+    def why_lacking(self, place: Place) -> str | None:
+        """Why something at a place, or inside it, is not to be had."""
+        return next((why for found, why in self.lacking.items() if found[: len(place)] == place), None)
 
     def add(
         self,
@@ -125,7 +147,8 @@ class Notes:
 
     @property
     def errors(self) -> list[Problem]:
-        return [problem for problem in self.problems if problem.severity == "error"]
+        """What is wrong in the table itself."""
+        return [item for item in self.problems if item.severity == "error" and item not in self._of_machine]
 
     def sorted(self) -> list[Problem]:
         """Each problem once, by file and place."""

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from esb.retry import RetryPolicy
-from esb.table import values
+from esb.table import keys, values
 from esb.table.logins import check_reference
 from esb.table.model import Listener, Place, RouteSpec, Table, TestSpec
-from esb.table.notes import Notes, closest, route_of
+from esb.table.notes import Notes, closest, one_of, route_of
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):(\d{1,5})")
 _PREFIX: Final = re.compile(r"[A-Za-z_][\w.-]*")
@@ -64,6 +64,9 @@ def test(
     made = values.convert({**value, "place": place}, TestSpec, place, notes)
     if made is None:
         return None
+    for name, known in (("given", keys.GIVEN), ("expect", keys.EXPECT)):
+        for key in sorted(set(getattr(made, name)) - known):
+            keys.unknown(notes, (*place, name), key, one_of(key, sorted(known)), f'test "{made.name}": {name} has an ')
     route = routes.get(made.route)
     if route is None:
         said = f'test "{made.name}": no route named "{made.route}"'

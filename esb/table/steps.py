@@ -85,6 +85,7 @@ def _step(draft: Draft, value: Mapping[str, Any], place: Place, around: Around) 
     found = draft.catalogue.find("step", value, place)
     if found is None:
         draft.broken.add(around.owner)
+        draft.lacks(around.owner, place)
         return []
     spec = StepSpec(
         component=found.component,

@@ -49,11 +49,14 @@ def query(text: str) -> dict[str, Any]:
     return found
 
 
-def once_key(headers: Mapping[str, str]) -> str | None:
-    """The sender's Idempotency-Key, with or without the quotes that its draft asks for. Raises Refused."""
+def once_key(request: web.BaseRequest, headers: Mapping[str, str]) -> str | None:
+    """The sender's Idempotency-Key, with or without the quotes that its draft asks for. Raises Refused: two of them
+    would be another key than either."""
     given = headers.get("idempotency-key")
     if given is None:
         return None
+    if len(request.headers.getall("Idempotency-Key")) > 1:
+        raise Refused("A316", "a request has one Idempotency-Key")
     key = given.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]

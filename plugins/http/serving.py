@@ -126,7 +126,7 @@ class HttpRoute:
         """The request as a message. What can be refused is refused before the body is asked for."""
         headers = lowered(request)
         caller = self._caller(headers)
-        once = once_key(headers)
+        once = once_key(request, headers)
         media = headers.get("content-type", "")
         check_charset(media, self._options.charset or self._context.encoding)
         about = {

@@ -223,6 +223,13 @@ async def test_a_bus_whose_output_is_closed_keeps_routing_faults_78(tmp_path: Pa
         await until(lambda: b"from a file" in taken(tmp_path), "files too")
         second = subprocess.run([*ESB, "pause", "orders", "--reason", "night"], cwd=tmp_path, capture_output=True)
         assert second.returncode in (0, 2)
+        _, status = await house.ask("/status")
+        assert status["log_lines_lost"] > 0, "what could not be written is counted"
+        _, metrics = await house.ask("/metrics")
+        (figure,) = [line for line in metrics.splitlines() if line.startswith("esb_log_lines_lost ")]
+        assert float(figure.split()[1]) >= status["log_lines_lost"]
+        said = subprocess.run([*ESB, "status"], cwd=tmp_path, capture_output=True, text=True)
+        assert "log lines were lost" in said.stdout
         assert house.stop() == 0
 
 

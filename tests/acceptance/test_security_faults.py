@@ -165,9 +165,15 @@ async def test_a_plugin_that_others_may_write_or_that_fails_is_left_out_by_name_
         assert house.stop() == 0
     text = (tmp_path / "routes.toml").read_text()
     (tmp_path / "routes.toml").write_text(text.replace('to = ["out"]', 'do = [{ faulty = "" }]\nto = ["out"]'))
-    refused = await command(tmp_path, "run")
+    refused = await command(tmp_path, "check")
     assert refused.returncode == 2, "a route that needs it is refused, by name"
-    assert "faulty" in refused.stderr
+    assert 'no step named "faulty"; the plugin faulty was left out: E133' in refused.stdout
+    stopped = House(tmp_path)
+    async with running(stopped):
+        assert await post(port, b"nobody takes it") != 202
+        _, status = await stopped.ask("/ready")
+        assert [item["component"] for item in status["problems"]] == ["route.orders"]
+        assert stopped.stop() == 0
     (adapters / "faulty.py").chmod(0o600)
     adapters.chmod(0o777)
     refused = await command(tmp_path, "check")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import esb
 from esb import errors, hookspecs
-from esb.plugins import HOOKS, load_plugins
+from esb.admission import HOOKS
+from esb.plugins import load_plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 

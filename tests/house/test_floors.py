@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
     0: "errors message clock units spelling ids paths masking",
-    1: "expressions ports hookspecs plugins",
+    1: "expressions ports hookspecs admission plugins",
     2: "table routing retry contracts mapping auth secrets conversion",
     3: "blueprint stepping pipeline store broker",
     4: "replies intake relay dispatch gate deadlines cutting splitting sources services threads watchdog",
@@ -19,7 +19,12 @@ FLOORS = {
     6: "admin cli",
 }
 FLOOR = {name: number for number, names in FLOORS.items() for name in names.split()}
-DOORS = {"aiosqlite": {"store"}, "aio_pika": {"broker"}, "uvloop": {"cli"}, "pluggy": {"hookspecs", "plugins"}}
+DOORS = {
+    "aiosqlite": {"store"},
+    "aio_pika": {"broker"},
+    "uvloop": {"cli"},
+    "pluggy": {"hookspecs", "admission", "plugins"},
+}
 
 
 def modules() -> list[Path]:

@@ -356,6 +356,17 @@ async def test_an_idempotency_key_without_sense_is_400(house: House) -> None:
         assert (status, said["code"]) == (400, "A316")
 
 
+@pytest.mark.parametrize("second", ["b", "a"])
+async def test_two_idempotency_keys_are_400_and_nothing_is_accepted_r3(house: House, second: str) -> None:
+    accept = await house.route("POST /orders")
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", second)]
+    status, said, answered = await house.call("POST", "/orders", data=b"1", headers=headers)
+    assert (status, said["code"]) == (400, "A316")
+    assert said["detail"] == "a request has one Idempotency-Key"
+    assert answered["Content-Type"] == "application/problem+json"
+    assert accept.taken == []
+
+
 async def test_a_query_that_is_not_utf8_is_400(house: House) -> None:
     await house.route("POST /orders")
     reader, writer = await asyncio.open_connection("127.0.0.1", house.listener.port)

@@ -441,6 +441,46 @@ def test_the_names_in_a_test_are_looked_up() -> None:
     ]
 
 
+def test_what_a_test_does_not_know_is_told_at_its_key() -> None:
+    test = (
+        '[[test]]\nname = "t"\nroute = "a"\ngiven = { txet = "x" }\nexpect = { delivred = { erp = 1 }, colour = 1 }\n'
+    )
+    assert told(BEGIN + OPEN + 'to = "erp"\n' + test) == [
+        '13:11 E110 test "t": given has an unknown key "txet"; did you mean "text"?',
+        '14:12 E110 test "t": expect has an unknown key "delivred"; did you mean "delivered"?',
+        '14:36 E110 test "t": expect has an unknown key "colour"; it is one of bodies, case, delivered, dropped, parts, '
+        "reply, state, within",
+    ]
+
+
+TWICE = {
+    'to = ["erp", "erp"]': '9:14 W308 route "a": "erp" stands here twice: it gets such a message twice',
+    'to = ["erp"]\ncases = [{ otherwise = true, to = ["erp"] }]': (
+        '10:36 W308 route "a": "erp" stands in the route\'s to, which every message goes to, and in case "case-1"'
+    ),
+    'cases = [{ name = "x", otherwise = true, to = ["erp", "erp"] }]': (
+        '9:55 W308 route "a": "erp" stands here twice, and in case "x"'
+    ),
+    'to = ["route:b", "route:b"]': '9:18 W308 route "a": "route:b" stands here twice',
+}
+ONCE = [
+    'to = ["erp", { target = "erp", do = [{ write = "json" }] }]',
+    'cases = [{ when = "header.x == \'1\'", to = ["erp"] }, { otherwise = true, to = ["erp"] }]',
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), TWICE.items())
+def test_a_target_that_would_get_a_message_twice_is_told_r13(text: str, expected: str) -> None:
+    other = '[route.b]\nfrom = { route = true }\nto = ["erp"]\n'
+    (line,) = told(f"{BEGIN}{OPEN}{text}\n{other}")
+    assert line.startswith(f"warning {expected}")
+
+
+@pytest.mark.parametrize("text", ONCE)
+def test_two_deliveries_that_differ_or_exclude_each_other_are_no_slip(text: str) -> None:
+    assert [line for line in told(f"{BEGIN}{OPEN}{READ}{text}\n") if "W308" in line] == []
+
+
 def test_a_test_without_a_name_is_told() -> None:
     found = errors(BEGIN + OPEN + 'to = "erp"\n[[test]]\nroute = "a"\ngvien = {}\n')
     assert [line.split(";")[0] for line in found] == [
