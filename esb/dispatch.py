@@ -339,6 +339,7 @@ class Lane:
         reply: Reply | None,
     ) -> Settlement:
         self._post.counters.ended(row.route, row.target, state)
+        log.warning("%s of route %s is %s: %s", row.id, row.route, state, self._post.mask(reason[:300]))
         return Settlement(
             delivery=row,
             state=state,

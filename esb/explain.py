@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,19 +12,22 @@ from msgspec import Struct, to_builtins
 
 from esb.blueprint import Blueprint, Draft, ReadyStep
 from esb.clock import Clock
+from esb.cutting import Cut
 from esb.errors import Closing, EsbError, Invalid, describe
 from esb.ids import new_uid
 from esb.message import Headers, Message, Scope
 from esb.pipeline import Planner
 from esb.plugins import Registry
+from esb.ports import Codec
 from esb.services import BusServices
 from esb.stepping import Voice
-from esb.store.records import NewBody, NewDelivery
+from esb.store.records import NewBody, NewDelivery, NewMessage, OpenMessage
 from esb.table.model import Table
+from esb.watchdog import Watchdog
 
 
 class Said(Struct, frozen=True):
-    """One line of the explanation: `kind` is step, case, leaf, delivery or end."""
+    """One line of the explanation: `kind` is step, case, leaf, delivery, part or parts."""
 
     kind: str
     name: str
@@ -107,10 +111,13 @@ async def explain(
             if spec.name not in table.stopped:
                 blueprint = await draft.route(spec)
                 planners[spec.name] = Planner(blueprint, table.var, services.zone, planners.get, table.bus.name)
-        return _explained(table, planners[route], clock, body, headers)
+        json = services.codec("json", {})
+        return await asyncio.to_thread(_explained, table, planners[route], json, clock, body, headers)
 
 
-def _explained(table: Table, planner: Planner, clock: Clock, body: bytes, headers: dict[str, str]) -> Explanation:
+def _explained(
+    table: Table, planner: Planner, json: Codec, clock: Clock, body: bytes, headers: dict[str, str]
+) -> Explanation:
     now, speaker = clock.now(), Speaker()
     message = Message(
         uid=new_uid(now), route=planner.spec.name, accepted_at=now, body=body, raw=body, headers=Headers(headers)
@@ -121,11 +128,81 @@ def _explained(table: Table, planner: Planner, clock: Clock, body: bytes, header
         return Explanation(tuple(speaker.lines), "refused", f"{refusal.status} {refusal}", None, code=refusal.code)
     new = plan.message
     targets = {delivery.target for delivery in new.deliveries}
+    if new.stage:
+        state, reason, found = _parts(table, planner, json, message, body, speaker)
+        retries = tuple((name, _policy(table, new.route, name)) for name in sorted(found))
+        return Explanation(tuple(speaker.lines), state, reason, plan.key, retries)
     retries = tuple((name, _policy(table, new.route, name)) for name in sorted(targets))
-    reason = f"{new.reason}; a split makes its parts later" if new.stage else new.reason
     errors = msgspec.msgpack.decode(new.trace).get("errors", ()) if new.trace else ()
     code = errors[0]["code"] if errors and new.state != "open" else ""
-    return Explanation(tuple(speaker.lines), new.state, reason, plan.key, retries, code)
+    return Explanation(tuple(speaker.lines), new.state, new.reason, plan.key, retries, code)
+
+
+def _parts(
+    table: Table, planner: Planner, json: Codec, message: Message, body: bytes, speaker: Speaker
+) -> tuple[str, str, set[str]]:
+    """Cuts the body and plans every part, as the bus does after the commit: the first one in full, then how many come
+    to the same. Gives the state and reason of the whole, and the targets that were met."""
+    row = OpenMessage(
+        row=0, uid=message.uid, made="source", route=message.route, caller="", accepted_at=message.accepted_at,
+        stage="split", headers=message.headers, source=message.source, table_hash=table.hash, body=body, body_file=None,
+        media="", size=len(body),
+    )  # fmt: skip
+    ears = First(speaker)
+    cut = Cut(planner, row, json, Watchdog(float(table.bus.step_timeout)), ears)
+    error = cut.start(0)
+    fates: dict[str, list[int]] = {}
+    targets: set[str] = set()
+    finished = error is not None
+    while not finished:
+        made, error, finished = cut.chunk()
+        for part in made:
+            targets.update(delivery.target for delivery in part.deliveries)
+            fates.setdefault(_fate(part), []).append(part.part or 0)
+        finished = finished or error is not None
+    for fate, places in fates.items():
+        many = "part" if len(places) == 1 else "parts"
+        speaker.lines.append(Said("parts", f"{len(places)} {many}, the first is {places[0]}", fate, True))
+    made_all = sum(len(places) for places in fates.values())
+    if error is not None:
+        return "quarantined", f"{made_all} parts made: {error}", targets
+    return "split", f"{made_all} parts", targets
+
+
+def _fate(part: NewMessage) -> str:
+    """What becomes of a part: its case and where it goes, or the state it ends in and why."""
+    cases = msgspec.msgpack.decode(part.trace).get("cases", ()) if part.trace else ()
+    case = f"case {', '.join(cases)}: " if cases else ""
+    to = sorted(
+        {delivery.target for delivery in part.deliveries} | {f"route {new.route}" for new in part.made_messages}
+    )
+    if to and part.state == "open":
+        return f"{case}to {', '.join(to)}"
+    return f"{case}{part.state}{': ' + part.reason if part.reason else ''}"
+
+
+class First(Voice):
+    """Lets the first part be heard."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+        self._uid = ""
+
+    def _hears(self, message: Message) -> bool:
+        self._uid = self._uid or message.uid
+        return message.uid == self._uid
+
+    def step(self, step: ReadyStep, before: Message, after: Sequence[Message] | BaseException | None) -> None:
+        if self._hears(before):
+            self._speaker.step(step, before, after)
+
+    def cases(self, blueprint: Blueprint, scope: Scope, taken: Sequence[int]) -> None:
+        if self._uid in ("", scope["message"]["id"]):
+            self._speaker.cases(blueprint, scope, taken)
+
+    def delivery(self, message: Message, delivery: NewDelivery) -> None:
+        if self._hears(message):
+            self._speaker.delivery(message, delivery)
 
 
 def _policy(table: Table, route: str, target: str) -> str:

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 AUTH_FAILURES = 3
 """Logins refused to different messages, without a success between, that pause a target (R17)."""
 
+FAILING = 3
+"""Failures in a row, of one or of several messages, after which a person is told that a target fails."""
+
 PAUSES = 100
 """Pauses of a target that are remembered: the time in them makes nothing older."""
 
@@ -55,6 +58,7 @@ class Gate:
         self._probe_ready = False
         self._auth_failed: set[str] = set()
         self._rejected = self._failed_in_a_row = 0
+        self._said = ""
         self._pauses: list[tuple[float, float | None]] = []
 
     async def wait(self) -> None:
@@ -101,6 +105,8 @@ class Gate:
         """Deliveries go on; what was counted against the target is forgotten."""
         if self.pause is not None:
             self._pauses[-1] = (self._pauses[-1][0], self._clock.now())
+            if self.pause.by == "bus":
+                self._health(f"target.{self._name}", "up", "")
         self.pause = None
         self._forgive()
         self._resumed.set()
@@ -120,9 +126,17 @@ class Gate:
             log.info("target %s answers again: resumed", self._name)
             self.resume()
             self._keeper.clear_pause("target", self._name, by="bus")
-            self._health(f"target.{self._name}", "up", "")
         elif self._auth_failed or self._rejected or self._failed_in_a_row:
+            if self.failing:
+                log.warning("target %s answers again", self._name)
             self._forgive()
+
+    @property
+    def failing(self) -> str:
+        """What the target says again and again, for people; "" while it works."""
+        if self._failed_in_a_row < FAILING:
+            return ""
+        return f"{self._failed_in_a_row} failures in a row: {self._said}"
 
     def login_refused(self, uid: str, probe: float, reason: str) -> None:
         """Pauses the target when the logins of several messages were refused (R17). `probe` in seconds."""
@@ -139,9 +153,12 @@ class Gate:
             if limit is not None and self._rejected >= limit:
                 said = f"{limit} messages rejected in a row"
                 self._trip(f"{said}: {failure.text[:200]}", said, None)
-        elif failure.kind in ("transient", "unknown") and self._open_after is not None:
+        elif failure.kind in ("transient", "unknown"):
             self._failed_in_a_row += 1
-            if self._failed_in_a_row >= self._open_after:
+            self._said = f"{failure.code} {failure.text[:200]}"
+            if self._failed_in_a_row == FAILING:
+                log.warning("target %s fails: %s; what is for it waits and is tried again", self._name, self._said)
+            if self._open_after is not None and self._failed_in_a_row >= self._open_after:
                 said = f"{self._failed_in_a_row} failures in a row"
                 reason = f"circuit open after {said}: {failure.text[:200]}"
                 self._trip(reason, said, float(policy.auth.probe))

@@ -20,6 +20,7 @@ from esb.admin.waiting import Halt, of_delivery
 from esb.bus import Bus
 from esb.errors import describe
 from esb.ports import Incoming
+from esb.secrets import mask
 from esb.store import Opened, account, dead_letters, journal, reading
 from esb.store.records import KeptPause
 from esb.table.model import Table
@@ -113,6 +114,7 @@ class Control:
             "parked": 0 if figures is None else figures.parked,
             "dead": 0 if figures is None else figures.dead,
             "oldest": None if figures is None or figures.oldest is None else rows.moment(figures.oldest),
+            "failing": "" if lane is None or paused else mask(lane.gate.failing),
             "paused": paused or (spec.off if spec is not None and spec.off else ""),
             "stopped": self.table.absent.get(name, ""),
             "gone": spec is None and name not in self.table.absent,
@@ -140,7 +142,7 @@ class Control:
             route=ask.get("route"),
             state=ask.get("state"),
             since=question.time_of(ask.get("since")),
-            key=str(ask.get("key") or "").rpartition("=")[2] or None,
+            key=str(ask.get("key") or "") or None,
             limit=question.limit(ask, 100),
             after=question.whole(ask.get("after")),
         )

@@ -18,7 +18,7 @@ from esb.errors import ConfigError, EsbError, SecretMissing, StoreError, StoreLo
 from esb.plugins import Registry, load_plugins
 from esb.table.load import load
 from esb.table.model import Table
-from esb.table.places import find_table, plugins_folder
+from esb.table.places import find_table, last_good, plugins_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,7 +85,7 @@ def ask(
 
     Ends with 3 when the bus cannot be reached, 1 when it says no, 2 when the question is wrong.
     """
-    table, _ = load_table(file)
+    table = _running_table(file)
     asked = {**dict(question or {})}
     if method == "POST":
         asked.setdefault("actor", _actor())
@@ -99,6 +99,33 @@ def ask(
         raise Failed(f"{error.code} {error}", 2) from error
     except EsbError as error:
         raise Failed(str(error), 1) from error
+
+
+def _running_table(file: Path | None) -> Table:
+    """The table on disk; where that is wrong, the last one that ran: a running bus is reached all the same."""
+    try:
+        return load_table(file)[0]
+    except Failed as failed:
+        kept = last_good_table(file)
+        if kept is None:
+            raise
+        click.echo(failed.message, err=True)
+        click.echo("the table on disk is wrong: this asks with the last one that ran", err=True)
+        return kept[0]
+
+
+def last_good_table(file: Path | None) -> tuple[Table, Registry] | None:
+    """The table that ran last from the same file, in the same folder and store; None when there is none."""
+    try:
+        place = find_table(file, os.environ)
+        kept = last_good(place)
+        if kept is None:
+            return None
+        folder = plugins_folder(place, kept.texts[place.name])
+        registry = load_plugins(folder if folder is not None and folder.is_dir() else None)
+        return load(place, registry, text_overrides=kept.texts, kept=kept.folder), registry
+    except ConfigError:
+        return None
 
 
 def _actor() -> str:

@@ -34,6 +34,11 @@ def _status(answer: Any) -> None:
     click.echo(f"{answer['bus']}: {state}, {Path(answer['table']).name} {answer['hash'][:12]}")
     for item in answer["problems"]:
         click.echo(f"! {item['component']} is {item['state']}: {plain(item['reason'])}")
+    for item in answer["targets"]:
+        if item["failing"]:
+            click.echo(f"! target.{item['name']} fails: {plain(item['failing'])}")
+        if item["dead"]:
+            click.echo(f"! target.{item['name']} has dead letters: {item['dead']}")
     if answer["log_lines_lost"]:
         click.echo(f"! {answer['log_lines_lost']} log lines were lost: what reads the log is away, or its disk is full")
     routes = [
@@ -93,7 +98,7 @@ def _account(answer: Any) -> None:
 @click.option("--route", help="Of this route only.")
 @click.option("--state", help="In this state only: open done quarantined unmatched dropped dead expired split")
 @click.option("--since", help="From this time on, such as 2026-03-01T02:10:00+01:00.")
-@click.option("--key", help="NAME=VALUE of a business key (the route's `keys`).")
+@click.option("--key", help="NAME=VALUE of a business key (the route's `keys`), or its value alone.")
 @click.option("--limit", type=int, default=50, help="At most so many.")
 @click.pass_context
 def messages(context: click.Context, /, file: Path | None, as_json: bool, **wanted: Any) -> None:

@@ -16,13 +16,12 @@ from esb.admin.api import serving
 from esb.admin.metrics import Metrics
 from esb.bus import open_bus
 from esb.cli import logs
-from esb.cli.asking import Failed, load_table, table_option
+from esb.cli.asking import Failed, last_good_table, load_table, table_option
 from esb.cli.check import opened
-from esb.errors import ConfigError, StoreError
-from esb.plugins import Registry, load_plugins
-from esb.table.load import load
+from esb.errors import ConfigError, SecretMissing, StoreError
+from esb.plugins import Registry
 from esb.table.model import Table
-from esb.table.places import find_table, keep_last_good, last_good, plugins_folder
+from esb.table.places import find_table, keep_last_good
 
 log = logging.getLogger("esb")
 
@@ -52,6 +51,8 @@ def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: boo
         raise Failed(str(error), 2) from error
     except StoreError as error:
         raise Failed(f"{error.code} {error}", 3) from error
+    except SecretMissing as error:
+        raise Failed(f"{error.code} {error}", 2) from error
     raise SystemExit(code)
 
 
@@ -88,18 +89,9 @@ def _openable(table: Table, registry: Registry) -> None:
 
 
 def _kept(file: Path | None, use_last_good: bool) -> tuple[Table, Registry] | None:
-    """The last good table of the same file, in the same folder and store."""
-    try:
-        place = find_table(file, os.environ)
-        kept = last_good(place)
-        if kept is None:
-            return None
-        folder = plugins_folder(place, kept.texts[place.name])
-        registry = load_plugins(folder if folder is not None and folder.is_dir() else None)
-        table = load(place, registry, text_overrides=kept.texts, kept=kept.folder)
-    except ConfigError:
-        return None
-    return (table, registry) if use_last_good or table.bus.start == "last-good" else None
+    """The last good table, where it is asked for on the command line or by itself."""
+    kept = last_good_table(file)
+    return kept if kept is not None and (use_last_good or kept[0].bus.start == "last-good") else None
 
 
 async def _serve(table: Table, registry: Registry) -> int:

@@ -136,7 +136,8 @@ _TERMS = {
     "since": "m.accepted_at >= :since",
     "until": "m.accepted_at < :until",
     "after": "m.id < :after",
-    "key": "m.id IN (SELECT message FROM keyed WHERE value = :key UNION SELECT id FROM message WHERE uid = :key)",
+    "key": """m.id IN (SELECT message FROM keyed WHERE value = :key
+UNION SELECT message FROM keyed WHERE value = :value AND name = :name UNION SELECT id FROM message WHERE uid = :key)""",
 }
 _MORE = """SELECT m.headers, m.source, m.caller, m.table_hash, m.trace, m.body, b.data, b.file, b.media, p.uid, r.uid,
 m.edited FROM message m LEFT JOIN body b ON b.id = m.body LEFT JOIN message p ON p.id = m.parent
@@ -158,10 +159,14 @@ def messages(
     limit: int = 100,
     after: int | None = None,
 ) -> list[MessageRow]:
-    """The newest first; `after` is the row to go on below. `key` is the value of one of the route's business keys
-    ("did order 4711 go out?") or a message's id."""
-    given = {"route": route, "state": state, "since": since, "until": until, "after": after, "key": key}
-    terms = " AND ".join(text for name, text in _TERMS.items() if given[name] is not None) or "1"
+    """The newest first; `after` is the row to go on below. `key` is a business key of the route, `order=4711` or its
+    value alone ("did order 4711 go out?"), or a message's id."""
+    name, _, value = (key or "").partition("=")
+    given = {
+        "route": route, "state": state, "since": since, "until": until, "after": after, "key": key, "name": name,
+        "value": value,
+    }  # fmt: skip
+    terms = " AND ".join(text for term, text in _TERMS.items() if given[term] is not None) or "1"
     if state in HELD:
         terms += " AND m.state IN ('quarantined', 'unmatched', 'dead')"
     rows = db.execute(f"{_MESSAGE} WHERE {terms} ORDER BY m.id DESC LIMIT :limit", {**given, "limit": limit})

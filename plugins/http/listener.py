@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from aiohttp import HttpVersion10, HttpVersion11, web
-from esb_plugins.http.problems import Refused
+from esb_plugins.http.problems import Refused, refuse
 from esb_plugins.http.router import Pattern, Router
 from esb_plugins.http.server import Limits, Server
 from esb_plugins.http.tls import ServerTls
 
-from esb import Clock, Size
+from esb import Clock, Closing, Size
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,13 @@ class Listener:
 
     def add(self, pattern: Pattern, handler: Handler) -> None:
         """Raises OptionError when another route has this method and path already."""
+        self._router.remove(_stopped, pattern)
         self._router.add(pattern, handler)
 
-    def remove(self, handler: Handler) -> None:
+    def retire(self, pattern: Pattern, handler: Handler) -> None:
+        """The path stays known: while its route is stopped, senders hear that they should come again."""
         self._router.remove(handler)
+        self._router.add(pattern, _stopped)
 
     async def start(self) -> None:
         """Listens when it returns; raises OSError (port in use, no certificate) when it cannot."""
@@ -141,6 +144,12 @@ class Listener:
         if found:
             return Refused("A311", headers={"Allow": ", ".join(sorted(found))}).response()
         return Refused("A310").response()
+
+
+async def _stopped(request: web.BaseRequest, parameters: dict[str, str]) -> web.Response:
+    response = refuse(Closing("the route is stopped"))
+    response.force_close()
+    return response
 
 
 def split_bind(bind: str) -> tuple[str | None, int]:

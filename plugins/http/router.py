@@ -90,8 +90,9 @@ class Router(Generic[T]):
         self._patterns.sort(key=lambda item: [part is None for part in item[0].shape])
         self._index()
 
-    def remove(self, goal: T) -> None:
-        self._patterns = [item for item in self._patterns if item[1] != goal]
+    def remove(self, goal: T, pattern: Pattern | None = None) -> None:
+        """What leads there; of a goal with many, only this pattern's."""
+        self._patterns = [item for item in self._patterns if item[1] != goal or pattern not in (None, item[0])]
         self._index()
 
     def _index(self) -> None:

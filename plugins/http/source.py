@@ -43,7 +43,7 @@ async def open_source(options: HttpSource, context: Context) -> AsyncIterator[So
     try:
         yield route
     finally:
-        listener.remove(route.handle)
+        listener.retire(pattern, route.handle)
 
 
 SOURCE: Final = Component(

@@ -11,10 +11,10 @@ from crash_run import CrashRun, Verdict
 
 SABOTAGE = """
 import asyncio, sys
-from esb.intake import Intake
+from esb.store import Store
 from esb.store.records import Stored
 
-honest = Intake._commit
+honest = Store.accept
 
 async def early(self, acceptance):
     async def later():
@@ -24,7 +24,7 @@ async def early(self, acceptance):
     return Stored(uid=acceptance.message.uid)
 
 early.tasks = set()
-Intake._commit = early
+Store.accept = early
 from esb.cli import main
 sys.argv = ["esb", "run", "-f", "routes.toml"]
 main()

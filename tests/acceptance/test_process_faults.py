@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -29,7 +30,7 @@ from fault_house import (
     under_load,
     until,
 )
-from house_process import House, Peer, free_port
+from house_process import ESB, House, Peer, free_port
 
 PEER = """
 [target.peer]
@@ -146,8 +147,8 @@ async def test_a_file_is_in_one_place_whenever_its_move_is_cut_off_faults_8(tmp_
 
 
 DEATHS = [
-    ("esb.intake:Intake._commit", "before", 3),  # FAULTS 1
-    ("esb.intake:Intake._commit", "after", 3),  # FAULTS 2
+    ("esb.store.store:Store.accept", "before", 3),  # FAULTS 1
+    ("esb.store.store:Store.accept", "after", 3),  # FAULTS 2
     ("esb_plugins.http.target:HttpCalls.deliver", "before", 4),  # FAULTS 5, 9
     ("esb_plugins.http.target:HttpCalls.deliver", "after", 4),  # FAULTS 6, 9
     ("esb.store.store:Store.settle", "after", 2),  # FAULTS 7
@@ -249,3 +250,33 @@ async def test_a_death_at_an_fdatasync_loses_nothing_that_was_acknowledged_fault
         await drained(house)
         assert await house.balanced()
     assert taken(tmp_path) == sorted(key.encode() for key in keys)
+
+
+def asked(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What a command says in this folder."""
+    return subprocess.run([*ESB, *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_a_table_that_is_broken_keeps_nobody_from_the_bus_that_runs_with_the_one_before(tmp_path: Path) -> None:
+    port = make(tmp_path)
+    async with running(House(tmp_path), port):
+        table = tmp_path / "routes.toml"
+        table.write_text(table.read_text() + "\nx = [")
+        said = await asyncio.to_thread(asked, tmp_path, "status")
+        assert said.returncode == 0, said.stderr
+        assert ": running" in said.stdout
+        assert "E101" in said.stderr
+        assert "the last one that ran" in said.stderr
+        said = await asyncio.to_thread(asked, tmp_path, "pause", "route", "orders", "--reason", "wrong map")
+        assert said.returncode == 0, said.stderr
+    table.unlink()
+    assert (await asyncio.to_thread(asked, tmp_path, "status")).returncode == 2
+
+
+def test_a_bus_whose_admin_key_is_missing_says_so_in_one_line(tmp_path: Path) -> None:
+    admin = f'admin = "127.0.0.1:{free_port()}"\nadmin_key = "secret:nobody_set_it"\n'
+    make(tmp_path, OUT + ORDERS + '[secrets]\nnobody_set_it = "env:NOBODY_SET_IT"\n', bus=admin)
+    said = asked(tmp_path, "run")
+    assert said.returncode == 2
+    assert "E180" in said.stderr
+    assert "Traceback" not in said.stderr

@@ -134,6 +134,33 @@ async def test_three_refused_logins_pause_the_target_and_a_probe_resumes_it_r17(
         assert len(bus.targets["erp"].taken) == 3
 
 
+async def test_a_target_that_a_person_resumes_after_refused_logins_is_up_again_r17() -> None:
+    async with running(ORDERS) as bus:
+        bus.targets["erp"].answer("401", "401", "401", "ok")
+        for number in range(3):
+            await bus.send("orders", json.dumps({"id": str(number), "total": 1, "country": "AT"}))
+        await bus.settled()
+        assert bus.bus.services.healths["target.erp"].state == "down"
+        await bus.bus.resume("target", "erp")
+        assert bus.bus.services.healths["target.erp"].state == "up"
+
+
+async def test_a_target_that_fails_again_and_again_is_told_until_it_answers() -> None:
+    async with running(ORDERS) as bus:
+        bus.targets["erp"].answer(*["down"] * 6, "ok")
+        await bus.send("orders", '{"id": "1", "total": 1, "country": "AT"}')
+        lane = bus.bus.lanes["erp"]
+        await bus.settled()
+        assert lane.gate.failing == ""
+        said = []
+        while not bus.targets["erp"].taken:
+            await bus.advance(30)
+            said.append(lane.gate.failing)
+        assert any(" failures in a row: D4" in text for text in said)
+        assert lane.gate.failing == ""
+        assert len(bus.targets["erp"].taken) == 1
+
+
 ONCE = (
     HEAD
     + """

@@ -104,6 +104,10 @@ async def test_a_message_can_be_found_by_its_key_and_its_journey_told(served: Se
     await until(served, "/status", lambda said: said["targets"][0]["delivered"] == 1)
     _, found, _ = await served.get("/messages?key=order=4711")
     assert [item["id"] for item in found["messages"]] == [name]
+    _, found, _ = await served.get("/messages?key=4711")
+    assert [item["id"] for item in found["messages"]] == [name]
+    _, found, _ = await served.get("/messages?key=customer=4711")
+    assert found["messages"] == []
     _, journey, _ = await served.get(f"/messages/{name}?body=1")
     assert journey["trace"]["cases"] == ["known"]
     assert journey["body"]["text"] == '{"id": "4711", "kind": "known"}'
@@ -135,6 +139,17 @@ async def test_a_dead_letter_is_listed_edited_released_and_the_books_balance_r19
     assert said["balanced"]
     _, actions, _ = await served.get("/actions")
     assert {"edit", "release"} <= {item["what"] for item in actions["actions"]}
+
+
+async def test_a_replay_of_what_was_replayed_before_is_one_more_delivery(served: Served) -> None:
+    name = await served.send('{"id": "5", "kind": "known"}')
+    for delivered in (1, 2, 3, 4):
+        await until(served, "/status", lambda said, n=delivered: said["targets"][0]["delivered"] == n)
+        if delivered < 4:
+            _, said = await served.post("/held/dead/release", {"ids": [name], "delivered": True})
+            assert said["released"] == 1
+    _, said, _ = await served.get("/account")
+    assert said["balanced"]
 
 
 async def test_an_unmatched_message_waits_and_a_discard_needs_its_reason(served: Served) -> None:

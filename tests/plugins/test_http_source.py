@@ -326,7 +326,7 @@ async def test_a_stopped_route_finishes_what_is_under_way_and_takes_no_more(hous
         accept.hold.set()
         status, said, _ = await call
         assert (status, said["id"]) == (202, "id-1")
-    assert (await house.call("POST", "/slow", data=b"3"))[0] == 404
+    assert (await house.call("POST", "/slow", data=b"3"))[0] == 503
 
 
 async def test_the_port_is_given_back_when_the_last_route_stops(house: House) -> None:
@@ -376,3 +376,14 @@ async def test_a_query_that_is_not_utf8_is_400(house: House) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
     assert json.loads(body)["code"] == "A316"
+
+
+async def test_a_route_that_is_stopped_for_a_while_asks_its_senders_to_come_again(house: House) -> None:
+    await house.route("POST /other")
+    made = options_of(SOURCE, http="POST /orders")
+    for _ in range(2):
+        async with SOURCE.open(made, make_context(house.services)) as source, running(source, FakeAccept()):
+            assert (await house.call("POST", "/orders", data=b"x"))[0] == 202
+        status, _, headers = await house.call("POST", "/orders", data=b"x")
+        assert (status, headers["Retry-After"] != "") == (503, True)
+    assert (await house.call("POST", "/nothing", data=b"x"))[0] == 404

@@ -151,6 +151,28 @@ def test_explain_tells_the_case_its_leaves_the_retries_and_the_once_key(shop: st
     assert call("explain", "ordres", "--input", "-", "-f", shop, text="x").exit_code == 2
 
 
+def test_explain_plans_every_part_of_a_split_and_shows_the_first(shop: str) -> None:
+    Path(shop).write_text(
+        Path(shop).read_text()
+        + """
+[route.rows]
+from = { file = "rows", match = "*.csv" }
+do = [{ read = "csv" }, { split = "rows" }, { set = { "body.n" = 'int(body.n)' } }, { write = "json" }]
+to = ["plain"]
+[target.plain]
+file = "plain"
+name = "{message.id}"
+"""
+    )
+    said = call("explain", "rows", "--input", "-", "-f", shop, text="n\n1\nnope\n3\n4,5\n")
+    assert said.exit_code == 0, said.output
+    assert said.output.count("step     set: done") == 1
+    assert "2 parts, the first is 1: to plain" in said.output
+    assert "the first is 2: quarantined" in said.output
+    assert "line 5 has 2 cells" in said.output
+    assert "=> split 4 parts" in said.output
+
+
 def test_explain_names_the_code_of_what_went_wrong(shop: str) -> None:
     said = call("explain", "orders", "--input", "-", "-f", shop, text="<Order")
     assert said.exit_code == 1
