@@ -9,6 +9,7 @@ import pluggy
 from msgspec import Struct
 
 from esb.errors import ConfigError, Problem, describe
+from esb.expressions.spelling import closest
 from esb.ports import RESERVED, Component, Kind
 
 API = 1
@@ -39,9 +40,8 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object, name: str) -> Non
     known = {*HOOKS, FUNCTIONS}
     for attribute in dir(plugin):
         if attribute.startswith("esb_") and attribute not in known and callable(getattr(plugin, attribute)):
-            raise ConfigError(
-                Problem("E134", f"{name}: there is no hook named {attribute}", f"hooks are {', '.join(sorted(known))}")
-            )
+            hint = f"{closest(attribute, known)} hooks are {', '.join(sorted(known))}".strip()
+            raise ConfigError(Problem("E134", f"{name}: there is no hook named {attribute}", hint))
     manager.check_pending()
 
 

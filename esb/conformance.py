@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
@@ -53,9 +54,20 @@ def _refusal(said: str) -> Problem | str:
     return Problem(code, rest) if re.fullmatch(r"E\d{3}", code) else said
 
 
+def _loaded(path: Path) -> ModuleType:
+    """The file as a module; what its own code raises is one line, with where."""
+    try:
+        return load_file(path.resolve())
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = f"{path.name} cannot be loaded: {type(error).__name__}: {describe(error)}"
+        raise ConfigError(Problem("E132", said, "mend what it says; python FILE shows the line")) from error
+
+
 async def examine(path: Path) -> list[Finding]:
     """Every component of one file against every law; raises ConfigError when the file cannot be loaded."""
-    module = load_file(path.resolve())
+    module = _loaded(path)
     registry = load_plugins(extra=[module])
     ours = next((item for item in registry.plugins if item.name == module.__name__), None)
     if ours is None or ours.refused:

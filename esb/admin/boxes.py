@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +20,9 @@ AT_ONCE = 200
 
 ALL = 1_000_000
 """More than a box holds."""
+
+_ROUND = re.compile(r"\.r\d+$")
+"""What a replay puts behind the id of a delivery (R13)."""
 
 
 class Boxes:
@@ -69,9 +73,15 @@ class Boxes:
         return {"released": acted.count, "next": "esb status"}
 
     async def _delivered(self, which: Which) -> Sequence[int]:
-        """What of the chosen was delivered: asked for by `delivered`, it goes out under a new id."""
+        """What of the chosen was delivered: asked for by `delivered`, it goes out under a new id. Of what was sent in
+        several rounds the newest stands for all: one replay is one more delivery."""
         found = await self._access.query(journal.deliveries, state="delivered", target=which.target, limit=ALL)
-        return [row.row for row in found if _takes(which, row)]
+        newest: dict[tuple[str, str], int] = {}
+        for row in found:
+            if _takes(which, row):
+                first = (row.target, _ROUND.sub("", row.id))
+                newest[first] = max(newest.get(first, 0), row.row)
+        return sorted(newest.values())
 
     async def discard(self, ask: Mapping[str, Any]) -> Any:
         """A person lets held things go, with the reason."""

@@ -130,6 +130,8 @@ def replay_command(kind: str) -> click.Command:
 def _do(file: Path | None, as_json: bool, path: str, asked: dict[str, Any], word: str) -> None:
     answer = ask(file, "POST", path, asked)
     show(answer, as_json, lambda said: click.echo(f"{said[word]} {word}"))
+    if not answer[word] and (asked.get("ids") or asked.get("group")):
+        stop(f"nothing of that is {asked['kind']}", 1)
     then(answer)
 
 

@@ -96,7 +96,7 @@ def _last_place(work: Work) -> int:
 
 def resend(work: Work, rows: Iterable[int], act: Act) -> Acted:
     """Delivered deliveries are sent once more, as a new round with an id of its own (`.rN`, R13); an ordered one goes
-    last. Of several rounds the newest stands for all: one replay is one more delivery."""
+    last."""
     count = 0
     targets: set[str] = set()
     for number in rows:
@@ -109,8 +109,6 @@ def resend(work: Work, rows: Iterable[int], act: Act) -> Acted:
         last = work.db.execute(
             "SELECT max(round) FROM delivery WHERE message = ? AND target = ? AND nr = ?", (message, target, nr)
         ).fetchone()[0]
-        if work.db.execute("SELECT round FROM delivery WHERE id = ?", (number,)).fetchone()[0] < last:
-            continue
         new = _last_place(work)
         head = key is None or order.is_head(work.db, new, target, key)
         place, stands = (None, None) if key is None else (new, order.STANDS)

@@ -174,9 +174,10 @@ def _close(work: Work, row: StoredDelivery, after: str, found: Row) -> str:
 
 
 def record(work: Work, delivery: int, attempt: AttemptRecord) -> None:
-    """A failed attempt. Of very many, the first and the last are kept."""
+    """A failed attempt, beside those before a release. Of very many, the first and the last are kept."""
     params = pack(attempt.params) if attempt.params else None
-    n = attempt.n
+    known = work.db.execute("SELECT max(n) FROM attempt WHERE delivery = ?", (delivery,)).fetchone()[0]
+    n = max(attempt.n, (known or 0) + 1)
     work.db.execute(
         _ATTEMPT, (delivery, n, attempt.at, work.node, attempt.kind, attempt.code, attempt.place, params, attempt.ms)
     )

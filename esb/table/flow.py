@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from esb.expressions.signatures import words
 from esb.table.fields import Fields, Known, Text
 from esb.table.language import Language
 from esb.table.leaves import leaves
@@ -61,6 +62,7 @@ class Flow:
     def _case(self, case: CaseSpec, body: Body) -> None:
         if case.when is not None:
             self._asks(case.when, (*case.place, "when"), body, template=False)
+            self._condition(case.when, (*case.place, "when"))
         body = self._through(case.do, body)
         for to in case.to:
             self._to(to, body)
@@ -97,6 +99,7 @@ class Flow:
         for step in steps:
             if step.condition is not None:
                 self._asks(step.condition, (*step.place, "if"), body, template=False)
+                self._condition(step.condition, (*step.place, "if"))
             self._fits(step, body)
             after = self._after(step, body)
             body = after if step.condition is None or after == body else Body("unknown", head=after.head)
@@ -169,6 +172,13 @@ class Flow:
             at = text.find(field)
             self._unread(place, f"this asks for {field}", text.find("body") if at < 0 else at)
         self._named(text, place, body, template=template)
+
+    def _condition(self, text: str, place: Place) -> None:
+        """What is asked for true or false must not be certain to be something else."""
+        for program in self._language.programs(text, False):
+            if program.type not in ("bool", "dyn"):
+                said = f"{self._front}a condition is true or false, and this is {words(program.type)}"
+                self._notes.add(place, "E224", said, "compare it with something: == and >, or has(...)")
 
     def _named(self, text: str, place: Place, body: Body, *, template: bool) -> None:
         """Fields that are not among those that a contract or a map gives."""

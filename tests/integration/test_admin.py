@@ -152,6 +152,17 @@ async def test_a_replay_of_what_was_replayed_before_is_one_more_delivery(served:
     assert said["balanced"]
 
 
+async def test_a_release_keeps_the_attempts_before_it(served: Served) -> None:
+    (served.bus.table.folder / "strict").mkdir()
+    (served.bus.table.folder / "strict" / "taken").write_text("here already")
+    name = await served.send('{"id": "1", "kind": "strict"}', {"name": "taken"})
+    for tries in (1, 2):
+        await until(served, "/held/dead", lambda said: said["groups"])
+        _, journey, _ = await served.get(f"/messages/{name}")
+        assert [item["n"] for item in journey["deliveries"][0]["history"]] == list(range(1, tries + 1))
+        await served.post("/held/dead/release", {"ids": [f"{name}.strict"]})
+
+
 async def test_an_unmatched_message_waits_and_a_discard_needs_its_reason(served: Served) -> None:
     name = await served.send('{"id": "2", "kind": "nobody knows"}')
     _, parked, _ = await served.get("/held/parked")

@@ -170,7 +170,7 @@ def test_a_refused_plugin_stops_the_routes_that_use_it_and_the_others_run_faults
     office.write("marks", NO_PACKAGE)
     with office.running() as house:
         assert office.send("good").exit_code == 0
-        until(lambda: len(list((office.folder / "out").iterdir())) == 1)
+        until(lambda: office.target("out")["delivered"] == 1)
         status = office.json("status")
         stopped = {item["name"]: item["stopped"] for item in status["routes"]}
         assert stopped["good"] == ""

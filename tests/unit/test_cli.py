@@ -173,6 +173,26 @@ name = "{message.id}"
     assert "=> split 4 parts" in said.output
 
 
+def test_a_condition_that_is_certainly_no_condition_is_found_by_check(shop: str) -> None:
+    for slip in ("'\"x\"'", "'1 + 2'", "'size(body.Order)'"):
+        text = Path(shop).read_text()
+        Path(shop).write_text(
+            text + f"[route.x]\nfrom = {{ memory = 'x' }}\ncases = [{{ when = {slip}, to = ['out'] }}]\n"
+        )
+        said = call("check", "-f", shop)
+        assert (said.exit_code, "E224" in said.output) == (2, True), said.output
+        Path(shop).write_text(text)
+
+
+def test_a_plugin_file_with_a_slip_is_told_in_one_line(tmp_path: Path) -> None:
+    for name, text in (("slip", "def x(:\n"), ("gone", "import nothing_of_that_name\n")):
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        path.chmod(0o644)
+        said = call("plugin", "check", str(path))
+        assert (said.exit_code, said.output.count("E132"), len(said.output.splitlines()) < 4) == (1, 1, True)
+
+
 def test_explain_names_the_code_of_what_went_wrong(shop: str) -> None:
     said = call("explain", "orders", "--input", "-", "-f", shop, text="<Order")
     assert said.exit_code == 1

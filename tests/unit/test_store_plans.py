@@ -40,7 +40,7 @@ QUERIES: dict[str, str] = {
 
 
 async def plan(store: Store, query: str) -> list[str]:
-    names = ("t", "after", "state", "key", "n", "now", "ids")
+    names = ("t", "after", "state", "key", "name", "value", "n", "now", "ids")
     given: Any = dict.fromkeys(names) if ":" in query.replace("'", "") else (None,) * query.count("?")
     rows = await store.query(lambda db: db.execute(f"EXPLAIN QUERY PLAN {query}", given).fetchall())
     return [row[3] for row in rows]
