@@ -23,10 +23,11 @@ from esb.auth import open_auth
 from esb.blueprint import Draft
 from esb.clock import Clock, SystemClock
 from esb.dispatch import Lane, Post
-from esb.errors import Closing, ConfigError, EsbError, Problem, describe
+from esb.errors import Closing, EsbError, describe
 from esb.gate import Pause
 from esb.intake import Door, Intake
 from esb.pipeline import Planner
+from esb.planners import planners_of
 from esb.plugins import Registry
 from esb.ports import Accepted, Incoming
 from esb.relay import Relay, Window
@@ -135,22 +136,7 @@ class Bus:
             self.services.auths[spec.name] = open_auth(spec, self.services, folder=self.table.folder, clock=self.clock)
 
     async def _draft(self, table: Table, services: BusServices, stack: AsyncExitStack) -> dict[str, Planner]:
-        """The planners of every route of a table that this machine can run; all problems at once."""
-        draft = Draft(table, services.environment, services.open, stack)
-        planners: dict[str, Planner] = {}
-        problems: list[Problem] = []
-        for spec in table.routes.values():
-            if spec.name in table.stopped:
-                continue
-            try:
-                blueprint = await draft.route(spec)
-            except ConfigError as error:
-                problems.extend(error.problems)
-            else:
-                planners[spec.name] = Planner(blueprint, table.var, services.zone, planners.get, table.bus.name)
-        if problems:
-            raise ConfigError(problems)
-        return planners
+        return await planners_of(table, Draft(table, services.environment, services.open, stack), services.zone)
 
     def _lane(self, spec: TargetSpec) -> Lane:
         post = Post(

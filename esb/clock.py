@@ -66,3 +66,14 @@ class VirtualClock:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
+
+
+async def sleep_or(clock: Clock, seconds: float, event: asyncio.Event) -> None:
+    """Returns when that time is over, or the event is set before."""
+    over = asyncio.ensure_future(clock.sleep(seconds))
+    heard = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({over, heard}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        over.cancel()
+        heard.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,6 +18,7 @@ from esb.errors import Closing, EsbError, Invalid, describe
 from esb.ids import new_uid
 from esb.message import Headers, Message, Scope
 from esb.pipeline import Planner
+from esb.planners import planners_of
 from esb.plugins import Registry
 from esb.ports import Codec
 from esb.services import BusServices
@@ -27,7 +29,7 @@ from esb.watchdog import Watchdog
 
 
 class Said(Struct, frozen=True):
-    """One line of the explanation: `kind` is step, case, leaf, delivery, part or parts."""
+    """One line of the explanation: `kind` is step, case, leaf, delivery or parts."""
 
     kind: str
     name: str
@@ -106,11 +108,7 @@ async def explain(
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(BusServices(table, registry, clock))
         draft = Draft(table, services.environment, services.open, stack)
-        planners: dict[str, Planner] = {}
-        for spec in table.routes.values():
-            if spec.name not in table.stopped:
-                blueprint = await draft.route(spec)
-                planners[spec.name] = Planner(blueprint, table.var, services.zone, planners.get, table.bus.name)
+        planners = await planners_of(table, draft, services.zone)
         json = services.codec("json", {})
         return await asyncio.to_thread(_explained, table, planners[route], json, clock, body, headers)
 
@@ -126,16 +124,15 @@ def _explained(
         plan = planner.plan(message, NewBody(data=body, size=len(body)), voice=speaker)
     except Invalid as refusal:
         return Explanation(tuple(speaker.lines), "refused", f"{refusal.status} {refusal}", None, code=refusal.code)
-    new = plan.message
-    targets = {delivery.target for delivery in new.deliveries}
+    new, code = plan.message, ""
     if new.stage:
-        state, reason, found = _parts(table, planner, json, message, body, speaker)
-        retries = tuple((name, _policy(table, new.route, name)) for name in sorted(found))
-        return Explanation(tuple(speaker.lines), state, reason, plan.key, retries)
+        state, reason, targets = _parts(table, planner, json, message, body, speaker)
+    else:
+        state, reason, targets = new.state, new.reason, {delivery.target for delivery in new.deliveries}
+        errors = msgspec.msgpack.decode(new.trace).get("errors", ()) if new.trace else ()
+        code = errors[0]["code"] if errors and new.state != "open" else ""
     retries = tuple((name, _policy(table, new.route, name)) for name in sorted(targets))
-    errors = msgspec.msgpack.decode(new.trace).get("errors", ()) if new.trace else ()
-    code = errors[0]["code"] if errors and new.state != "open" else ""
-    return Explanation(tuple(speaker.lines), new.state, new.reason, plan.key, retries, code)
+    return Explanation(tuple(speaker.lines), state, reason, plan.key, retries, code)
 
 
 def _parts(
@@ -151,22 +148,23 @@ def _parts(
     ears = First(speaker)
     cut = Cut(planner, row, json, Watchdog(float(table.bus.step_timeout)), ears)
     error = cut.start(0)
-    fates: dict[str, list[int]] = {}
+    fates: Counter[str] = Counter()
+    first: dict[str, int] = {}
     targets: set[str] = set()
     finished = error is not None
     while not finished:
         made, error, finished = cut.chunk()
         for part in made:
             targets.update(delivery.target for delivery in part.deliveries)
-            fates.setdefault(_fate(part), []).append(part.part or 0)
+            fate = _fate(part)
+            fates[fate] += 1
+            first.setdefault(fate, part.part or 0)
         finished = finished or error is not None
-    for fate, places in fates.items():
-        many = "part" if len(places) == 1 else "parts"
-        speaker.lines.append(Said("parts", f"{len(places)} {many}, the first is {places[0]}", fate, True))
-    made_all = sum(len(places) for places in fates.values())
+    for fate, n in fates.items():
+        speaker.lines.append(Said("parts", f"{n} part{'s' if n > 1 else ''}, the first is {first[fate]}", fate, True))
     if error is not None:
-        return "quarantined", f"{made_all} parts made: {error}", targets
-    return "split", f"{made_all} parts", targets
+        return "quarantined", f"{fates.total()} parts made: {error}", targets
+    return "split", f"{fates.total()} parts", targets
 
 
 def _fate(part: NewMessage) -> str:

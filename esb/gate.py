@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from esb.clock import Clock
+from esb.clock import Clock, sleep_or
 from esb.retry import Failure, RetryPolicy
 from esb.table.model import TargetSpec
 
@@ -74,16 +74,7 @@ class Gate:
                 self.pause = Pause(pause.reason, self._clock.now() + pause.probe, pause.probe, pause.by)
                 self._probe_ready = True
                 return
-            await self._until(pause.until)
-
-    async def _until(self, moment: float | None) -> None:
-        clock = asyncio.ensure_future(self._clock.sleep((moment or 0) - self._clock.now()))
-        resumed = asyncio.ensure_future(self._resumed.wait())
-        try:
-            await asyncio.wait({clock, resumed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            clock.cancel()
-            resumed.cancel()
+            await sleep_or(self._clock, (pause.until or 0) - self._clock.now(), self._resumed)
 
     def admits(self) -> bool:
         """Whether the delivery in hand may go: always, unless the target is paused; then only one that probes."""

@@ -131,12 +131,8 @@ class Intake:
         payload = body.sha256 or hashlib.sha256(data).digest()
         kind, key = ("claim", incoming.claim) if incoming.claim is not None else ("body", payload)
         self._refuse_poison(kind, key)
-        inflight = self._door.store.inflight
-        slot = inflight.enter(kind, key)
-        try:
+        with self._door.store.inflight.holding(kind, key):
             plan = await self._plan(message, body, incoming.once)
-        finally:
-            inflight.leave(slot)
         new = await self._keep_large(plan.message)
         return Acceptance(
             message=new,

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from esb.clock import Clock
+from esb.clock import Clock, sleep_or
 from esb.errors import StoreError
 from esb.store import Store
 from esb.store.records import NewMessage, Stored, StoredDelivery
@@ -160,15 +160,8 @@ class Window:
         if seconds is None:
             await self._changed.wait()
             return
-        if self._changed.is_set():
-            return
-        clock = asyncio.ensure_future(self._clock.sleep(seconds))
-        change = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait({clock, change}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            clock.cancel()
-            change.cancel()
+        if not self._changed.is_set():
+            await sleep_or(self._clock, seconds, self._changed)
 
 
 def _held(row: StoredDelivery) -> int:

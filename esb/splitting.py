@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -19,7 +18,7 @@ from esb.pipeline import Planner
 from esb.ports import Codec, Outcome
 from esb.stepping import Trace
 from esb.store import Store
-from esb.store.inflight import POISON
+from esb.store.inflight import POISON, Holding
 from esb.store.records import NewBody, NewMessage, OpenMessage, Progress, StoredDelivery
 from esb.watchdog import Watchdog
 
@@ -129,7 +128,7 @@ class Splitter:
             await self._split(planner, row)
         self._tell(row.uid)
 
-    def _under_way(self, row: OpenMessage, done: int) -> AbstractContextManager[None]:
+    def _under_way(self, row: OpenMessage, done: int) -> Holding:
         """Remembered over the process's death, with how far it had come: what gets on is no poison (R15)."""
         return self._desk.store.inflight.holding("claim", _place(row, done))
 

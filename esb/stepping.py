@@ -83,10 +83,7 @@ class Steps:
 
     def run(self, steps: Sequence[ReadyStep], messages: list[Message], walk: Walk) -> list[Message]:
         for step in steps:
-            if len(messages) == 1:
-                messages = list(self._step(step, messages[0], walk))
-            else:
-                messages = [after for message in messages for after in self._step(step, message, walk)]
+            messages = [after for message in messages for after in self._step(step, message, walk)]
         return messages
 
     def _step(self, step: ReadyStep, message: Message, walk: Walk) -> Sequence[Message]:

@@ -1,8 +1,9 @@
-"""A bus over a folder `drop`, whose files its table takes."""
+"""A bus over a folder `drop`, whose files its table takes, and waiting for what comes of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,3 +19,11 @@ async def file_bus(folder: Path, text: str) -> AsyncIterator[Bus]:
     registry = load_plugins()
     async with open_bus(load(folder / "routes.toml", registry), registry, durable=False) as bus:
         yield bus
+
+
+async def until(holds: Callable[[], bool], what: str = "") -> None:
+    for _ in range(800):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(what or "it does not come to hold")

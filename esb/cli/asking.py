@@ -55,9 +55,10 @@ class Failed(click.ClickException):
         click.echo(self.message, err=True)
 
 
-def plugins_of(file: Path) -> Registry:
-    """The plugins of a table, before it is loaded as a whole: those of `[bus] plugins` too."""
-    folder = plugins_folder(file)
+def plugins_of(file: Path, text: str | None = None) -> Registry:
+    """The plugins of a table, before it is loaded as a whole: those of `[bus] plugins` too. `text` stands in for what
+    the file says."""
+    folder = plugins_folder(file, text)
     return load_plugins(folder if folder is not None and folder.is_dir() else None)
 
 
@@ -121,8 +122,7 @@ def last_good_table(file: Path | None) -> tuple[Table, Registry] | None:
         kept = last_good(place)
         if kept is None:
             return None
-        folder = plugins_folder(place, kept.texts[place.name])
-        registry = load_plugins(folder if folder is not None and folder.is_dir() else None)
+        registry = plugins_of(place, kept.texts[place.name])
         return load(place, registry, text_overrides=kept.texts, kept=kept.folder), registry
     except ConfigError:
         return None

@@ -11,8 +11,6 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _HEAD = struct.Struct("<8sqq8x")
@@ -86,14 +84,9 @@ class Inflight:
             self._map[slot : slot + _SLOT.size] = _EMPTY
             self._free.append(slot)
 
-    @contextmanager
-    def holding(self, kind: str, key: int | str | bytes) -> Iterator[None]:
+    def holding(self, kind: str, key: int | str | bytes) -> Holding:
         """It is under way for as long as the block."""
-        slot = self.enter(kind, key)
-        try:
-            yield
-        finally:
-            self.leave(slot)
+        return Holding(self, kind, key)
 
     def commit(self, message: int, delivery: int) -> None:
         """These rows are on disk now."""
@@ -106,6 +99,24 @@ class Inflight:
         """A clean end: nothing is under way."""
         self._map[_HEAD.size :] = bytes(SLOTS * _SLOT.size)
         self._map.close()
+
+
+class Holding:
+    """The block of `Inflight.holding`. Not a generator: every message that comes in passes through one."""
+
+    __slots__ = ("_key", "_kind", "_ring", "_slot")
+
+    def __init__(self, ring: Inflight, kind: str, key: int | str | bytes) -> None:
+        self._ring = ring
+        self._kind = kind
+        self._key = key
+        self._slot = 0
+
+    def __enter__(self) -> None:
+        self._slot = self._ring.enter(self._kind, self._key)
+
+    def __exit__(self, *error: object) -> None:
+        self._ring.leave(self._slot)
 
 
 def row_of(mark: bytes) -> int:

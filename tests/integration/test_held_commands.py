@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from house_process import House
-
-from esb.cli import esb
+from command_bus import CommandBus, until
 
 TABLE = """
 esb = 1
@@ -37,54 +32,24 @@ to = ["strict"]
 CONTRACT = '{"type": "object", "properties": {"total": {"type": "integer", "maximum": 10}}}'
 
 
-class Shop:
+class Shop(CommandBus):
     """A bus in a folder, and the command line in front of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder, TABLE)
         (folder / "contracts").mkdir()
         (folder / "contracts" / "order@1.json").write_text(CONTRACT)
-        (folder / "routes.toml").write_text(TABLE)
         (folder / "strict").mkdir()
         (folder / "strict" / "taken").write_text("here already")
-        self.house = House(folder)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        self.house.start()
-        try:
-            until(lambda: self.call("status").exit_code == 0)
-            yield
-        finally:
-            self.house.stop()
-
-    def call(self, *words: str) -> Result:
-        table = ["-f", str(self.folder / "routes.toml")]
-        return CliRunner().invoke(esb, [*words, *table], prog_name="esb")
-
-    def json(self, *words: str) -> Any:
-        said = self.call(*words, "--json")
-        assert said.exit_code == 0, said.output
-        return json.loads(said.stdout)
 
     def send(self, route: str, body: str) -> str:
-        (self.folder / "sent").write_text(body)
-        said = self.call("send", route, str(self.folder / "sent"), "-H", "name=taken")
-        assert said.exit_code == 0, said.output
-        return said.stdout.strip()
+        return self.accepted(route, body, "-H", "name=taken")
 
     def dead(self, *bodies: str) -> list[str]:
         """Sends each, to a target that refuses it; gives their ids when all are dead."""
         names = [f"{self.send('orders', body)}.strict" for body in bodies]
         until(lambda: {item["id"] for item in self.json("dead", "list")["deliveries"]} >= set(names))
         return names
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

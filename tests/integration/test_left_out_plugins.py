@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from house_process import House
-
-from esb.cli import esb
+from click.testing import Result
+from command_bus import CommandBus, until
 
 TABLE = """
 esb = 1
@@ -111,12 +105,11 @@ WHY_FAX = 'the plugin fax was left out: E136 fax: "fax" is written for plugin AP
 WHY_STAMP = "the plugin marks was left out: E138 plugin marks cannot be loaded: ModuleNotFoundError"
 
 
-class Office:
+class Office(CommandBus):
     """A bus with plugins in its folder, and the command line in front of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "routes.toml").write_text(TABLE)
+        super().__init__(folder, TABLE)
         (folder / "adapters").mkdir(mode=0o755)
         self.write("fax", FAX)
         self.write("marks", STAMP)
@@ -126,38 +119,11 @@ class Office:
         path.write_text(text)
         path.chmod(0o644)
 
-    @contextmanager
-    def running(self) -> Iterator[House]:
-        house = House(self.folder)
-        house.start()
-        try:
-            until(lambda: self.call("status").exit_code == 0 and self.json("status")["running"])
-            yield house
-        finally:
-            code = house.stop()
-        assert code == 0, house.tail()
-
-    def call(self, *words: str) -> Result:
-        return CliRunner().invoke(esb, [*words, "-f", str(self.folder / "routes.toml")], prog_name="esb")
-
-    def json(self, *words: str) -> Any:
-        said = self.call(*words, "--json")
-        assert said.exit_code == 0, said.output
-        return json.loads(said.stdout)
-
     def send(self, route: str, body: str = '{"id": 1}') -> Result:
-        (self.folder / "sent").write_text(body)
-        return self.call("send", route, str(self.folder / "sent"))
+        return self.post(route, body)
 
     def target(self, name: str) -> Any:
         return next(item for item in self.json("status")["targets"] if item["name"] == name)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from house_process import House, free_port
-
-from esb.cli import esb
+from command_bus import CommandBus, until
+from house_process import free_port
 
 TABLE = """
 esb = 1
@@ -49,52 +43,22 @@ to = ["strict"]
 """
 
 
-class Hall:
+class Hall(CommandBus):
     """A bus in a folder, and the command line in front of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "routes.toml").write_text(TABLE.format(port=free_port()))
+        super().__init__(folder, TABLE.format(port=free_port()))
         (folder / "strict").mkdir()
         (folder / "strict" / "taken").touch()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        house = House(self.folder)
-        house.start()
-        try:
-            until(lambda: self.call("status").exit_code == 0 and self.json("status")["running"])
-            yield
-        finally:
-            code = house.stop()
-        assert code == 0, house.tail()
-
-    def call(self, *words: str) -> Result:
-        return CliRunner().invoke(esb, [*words, "-f", str(self.folder / "routes.toml")], prog_name="esb")
-
-    def json(self, *words: str) -> Any:
-        said = self.call(*words, "--json")
-        assert said.exit_code == 0, said.output
-        return json.loads(said.stdout)
-
     def send(self, route: str) -> str:
-        (self.folder / "sent").write_text("x")
-        said = self.call("send", route, str(self.folder / "sent"), "-H", "machine=M1")
-        assert said.exit_code == 0, said.output
-        return said.stdout.strip()
+        return self.accepted(route, "x", "-H", "machine=M1")
 
     def waits(self, target: str) -> list[Any]:
         return [item["waits"] for item in self.json("waiting", "--target", target)["deliveries"]]
 
     def tried(self, target: str) -> bool:
         return any(item["attempts"] for item in self.json("waiting", "--target", target)["deliveries"])
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from esb_plugins.file import folders, rejects
 from esb_plugins.file.source import FileOptions, check_options
-from file_bus import file_bus
+from file_bus import file_bus, until
 
 from esb.bus import Bus
 from esb.errors import OptionError
@@ -35,14 +34,6 @@ WHOLE = TABLE.replace('{ split = "rows" }, { keep = \'body.n != "skip"\', reason
 
 def running(folder: Path, text: str = TABLE) -> AbstractAsyncContextManager[Bus]:
     return file_bus(folder, text)
-
-
-async def until(holds: Callable[[], bool], what: str = "") -> None:
-    for _ in range(800):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(what or "it does not come to hold")
 
 
 async def test_good_rows_go_out_bad_ones_come_back_with_line_and_reason_r5(tmp_path: Path) -> None:

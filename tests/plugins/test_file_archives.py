@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gzip
 import io
@@ -10,7 +9,7 @@ import stat
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from esb_plugins.file import archives, handover
 from esb_plugins.file.archives import Unpack
 from esb_plugins.file.handover import Handover, Piece
-from file_bus import file_bus
+from file_bus import file_bus, until
 
 from esb import Accept, MessageError, Size
 from esb.bus import Bus
@@ -40,14 +39,6 @@ to = ["out"]
 
 def running(folder: Path, text: str = TABLE) -> AbstractAsyncContextManager[Bus]:
     return file_bus(folder, text)
-
-
-async def until(holds: Callable[[], bool], what: str = "") -> None:
-    for _ in range(800):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(what or "it does not come to hold")
 
 
 def zipped(members: dict[str, bytes]) -> bytes:

@@ -21,7 +21,7 @@ from esb_plugins.file import journal as module
 from esb_plugins.file.journal import Journal, OtherHead
 from esb_plugins.file.rolling import Names, Roll, check_roll
 from esb_plugins.file.target import FileTargetOptions, check_options
-from file_bus import file_bus
+from file_bus import file_bus, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -286,14 +286,6 @@ def running(folder: Path, roll: str = "") -> AbstractAsyncContextManager[Bus]:
 def drop(folder: Path, name: str, text: str) -> None:
     (folder / "drop" / f".{name}").write_text(text)
     (folder / "drop" / f".{name}").rename(folder / "drop" / name)
-
-
-async def until(holds: Callable[[], bool], what: str = "") -> None:
-    for _ in range(800):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(what or "it does not come to hold")
 
 
 def lines(folder: Path) -> int:

@@ -12,7 +12,7 @@ import pytest
 from esb_plugins.file import folders, releases
 from esb_plugins.file.releases import Trigger
 from esb_plugins.file.source import FileOptions, check_options
-from file_bus import file_bus
+from file_bus import file_bus, until
 
 from esb.bus import Bus
 from esb.errors import OptionError
@@ -34,14 +34,6 @@ ALL = TABLE.replace("NAME.ok", "all.ok")
 
 def running(folder: Path, text: str = TABLE) -> AbstractAsyncContextManager[Bus]:
     return file_bus(folder, text)
-
-
-async def until(holds: Callable[[], bool], what: str = "") -> None:
-    for _ in range(800):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(what or "it does not come to hold")
 
 
 def delivered(folder: Path) -> dict[str, str]:
