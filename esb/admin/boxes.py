@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from esb.admin import question, rows
 from esb.admin.access import Access
 from esb.admin.letters import HEAD, Letters
@@ -15,7 +17,7 @@ from esb.admin.question import BadRequest, NotFound
 from esb.store import Act, Acted, Box, Which, dead_letters, held, journal
 from esb.store.work import Work
 
-AT_ONCE = 200
+CHUNK = 200
 """Held things of one transaction: a hundred thousand of them do not hold up what is live."""
 
 ALL = 1_000_000
@@ -62,12 +64,13 @@ class Boxes:
 
     async def release(self, ask: Mapping[str, Any]) -> Any:
         """Held things go on: dead and parked deliveries with the same id, messages planned again. A target that has a
-        message already does not get it again, unless `delivered` asks for it (a new round of the id)."""
+        message already does not get it again, unless `delivered` asks for it (a new round of the id). The first 500
+        are due at once, the others at 100 a second."""
         kind, which, act = question.box(ask), question.chosen(ask), question.act(ask, "release")
         deliveries, messages = await self._chosen(kind, which)
         sent = await self._delivered(which) if ask.get("delivered") else []
         acted = await self._each(dead_letters.release_deliveries, deliveries, act)
-        acted += await self._each(dead_letters.resend, sent, act)
+        acted += await self._each(dead_letters.resend, sent, replace(act, ahead=acted.count))
         acted += await self._each(dead_letters.release_messages, messages, act)
         self._look(None)
         return {"released": acted.count, "next": "esb status"}
@@ -122,8 +125,9 @@ class Boxes:
     ) -> Acted:
         """In transactions of a bounded size."""
         acted = Acted()
-        for start in range(0, len(numbers), AT_ONCE):
-            acted += await self._access.do(partial(_changed, change, numbers[start : start + AT_ONCE], act))
+        for start in range(0, len(numbers), CHUNK):
+            some = partial(_changed, change, numbers[start : start + CHUNK], replace(act, ahead=act.ahead + start))
+            acted += await self._access.do(some)
         return acted
 
 

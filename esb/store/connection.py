@@ -105,5 +105,9 @@ def _settle_file(db: sqlite3.Connection) -> None:
 async def open_reading(file: Path) -> aiosqlite.Connection:
     """A connection that cannot write; a reader waits a little for whoever recovers the file."""
     connection = await aiosqlite.connect(reading_address(file), uri=True, isolation_level=None, timeout=5.0)
-    await connection.execute("PRAGMA query_only = 1")
+    try:
+        await connection.execute("PRAGMA query_only = 1")
+    except BaseException:
+        await connection.close()  # its thread would keep the process alive
+        raise
     return connection

@@ -12,11 +12,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from esb.errors import Busy, StoreError
-from esb.store import account, held, journal, migrations, reading
+from esb.store import account, journal, migrations, reading
 from esb.store.account import Account
 from esb.store.connection import hop, open_reading
-from esb.store.held import Group, Letter, LetterBody, Opened, Which
-from esb.store.journal import ActionRow, Box, DeliveryRow, Journey, MessageRow, RouteFigures, TargetFigures
+from esb.store.journal import ActionRow, DeliveryRow, Journey, MessageRow, RouteFigures, TargetFigures
 from esb.store.opening import FILE, as_store_error, connect_reading, look, primary
 from esb.store.records import KeptPause
 
@@ -77,27 +76,6 @@ class Reader:
     def waiting(self) -> Mapping[str, tuple[int, int]]:
         """Rows and bytes that wait, a target."""
         return reading.waiting(self._db)
-
-    def groups(self, box: Box, which: Which = Which()) -> list[Group]:
-        """What a box holds, by what is alike."""
-        return held.groups(self._db, box, which)
-
-    def letters(
-        self, box: Box, which: Which = Which(), *, limit: int = 100, after: tuple[int, int] = (0, 0)
-    ) -> list[Letter]:
-        """What a box holds, one by one."""
-        return held.letters(self._db, box, which, limit=limit, after=after)
-
-    def opened(self, name: str) -> Opened | None:
-        """All that is known of one held thing."""
-        return held.opened(self._db, name)
-
-    def bytes_of(self, body: LetterBody) -> bytes | None:
-        """The bytes of a body; None when they are gone."""
-        if body.file is None:
-            return body.data
-        path = self._bodies / body.file
-        return path.read_bytes() if path.exists() else None
 
     def node(self) -> tuple[str, int]:
         """The store's node id and generation (R29)."""

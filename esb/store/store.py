@@ -21,7 +21,6 @@ from esb.store.bodies import INLINE, Bodies
 from esb.store.dead_letters import Act
 from esb.store.inflight import Inflight
 from esb.store.journal import Journey, MessageRow
-from esb.store.letters import Letters
 from esb.store.planning import advance
 from esb.store.reader import RECOUNT, Reader, Readers
 from esb.store.reading import Hand
@@ -78,7 +77,7 @@ class Store:
     `stored` hears of each acceptance that is on disk, in the order of the commits, before its sender does and whether
     or not it still waits: a message goes on from there. `clock_jump` are the seconds that the wall clock jumped while
     the store was closed (R12), `clean_start` tells that the last end was clean, `inflight` remembers what is under way
-    (R15), `letters` has the verbs of what is held.
+    (R15).
     """
 
     def __init__(self, parts: Parts, start: Start) -> None:
@@ -98,7 +97,6 @@ class Store:
         self._backlog = parts.backlog
         self._numbers = parts.numbers
         self._upkeep = Upkeep(parts.folder, parts.readers, self.act, parts.writer.apart)
-        self.letters = Letters(parts.readers, parts.bodies, self.act)
         self.stored: Callable[[NewMessage, Stored], None] = lambda message, stored: None
         self._writer.after = self._committed
         self._writer.stored = self._heard_of
@@ -165,14 +163,6 @@ class Store:
             self.bodies.remove((file,))
         return stored
 
-    async def accept_many(self, acceptances: Sequence[Acceptance]) -> list[Stored | Exception]:
-        """Several in one batch; outcomes in order."""
-        found = await asyncio.gather(*(self.accept(item) for item in acceptances), return_exceptions=True)
-        for outcome in found:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
-                raise outcome
-        return [outcome for outcome in found if isinstance(outcome, (Stored, Exception))]
-
     async def _files(self, message: NewMessage) -> NewMessage:
         """The same message, its large bodies (and those of what it hands on) as files (R7)."""
         return replace(
@@ -201,10 +191,6 @@ class Store:
     def limit(self, target: str, *, rows: int | None = None, size: int | None = None) -> None:
         """A backlog limit of its own for this target; None: a quarter of the whole."""
         self._backlog.limit(target, rows, size)
-
-    def backlogged(self, target: str) -> bool:
-        """Whether the target's own backlog is full: a tap's deliveries are dropped then, with that reason."""
-        return self._backlog.full(target)
 
     async def backlog(self) -> Mapping[str, tuple[int, int, float | None]]:
         """Rows and bytes that wait, and since when the oldest does, for each target that has any."""

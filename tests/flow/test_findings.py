@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import held_letters
 import pytest
 from msgspec import Struct
 
@@ -73,7 +74,7 @@ async def test_releasing_it_plans_what_is_missing_and_repeats_nothing_r13(tmp_pa
         changed = load(tmp_path / "routes.toml", bus.bus.registry)
         async with AsyncExitStack() as stack:
             bus.bus.planners = await bus.bus._draft(changed, bus.bus.services, stack)
-            await bus.bus.store.letters.release("parked", Which(ids=(sent.id,)), Act(what="release", actor="t"))
+            await held_letters.release(bus.bus.store, "parked", Which(ids=(sent.id,)), Act(what="release", actor="t"))
             bus.bus.look()
             assert bus.bus.splitter is not None
             await bus.bus.splitter.planned(sent.id)
@@ -255,7 +256,7 @@ async def test_a_target_that_gives_nonsense_is_a_fault_tried_three_times_and_par
         await bus.send("r", "{}")
         await bus.advance(60)
         assert Wrong.calls == 3
-        (group,) = await bus.bus.store.letters.groups("parked")
+        (group,) = await held_letters.groups(bus.bus.store, "parked")
         assert "not a Receipt" in group.reason
 
 

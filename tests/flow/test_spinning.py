@@ -8,6 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import Any
 
+import held_letters
 from msgspec import Struct
 
 from esb import Component, Incoming, hook
@@ -171,7 +172,7 @@ async def test_a_target_that_spins_is_stopped_tried_three_times_and_parked_r18()
         await bus.advance(60)
         await bus.settled()
         assert len(bus.targets["erp"].taken) == 1
-        (group,) = await bus.bus.store.letters.groups("parked")
+        (group,) = await held_letters.groups(bus.bus.store, "parked")
         assert "StepTimeout" in group.reason
 
 

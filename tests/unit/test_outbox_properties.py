@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import held_letters
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -110,8 +111,11 @@ class Outbox(RuleBasedStateMachine):
     @rule(count=st.integers(2, 12), order=st.none() | st.sampled_from("xy"))
     def accept_many(self, count: int, order: str | None) -> None:
         new = [message(delivery("erp", order_key=order), accepted_at=self.clock.now()) for _ in range(count)]
-        for stored in self.do(self.store.accept_many([Acceptance(message=item) for item in new])):
-            assert isinstance(stored, Stored)
+
+        async def together() -> list[Stored]:
+            return await asyncio.gather(*(self.store.accept(Acceptance(message=item)) for item in new))
+
+        for stored in self.do(together()):
             self.taken(stored)
 
     @rule(state=st.sampled_from(["quarantined", "unmatched", "dead", "dropped", "done"]))
@@ -182,14 +186,14 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(box=st.sampled_from(["dead", "parked", "quarantine"]), place=st.none() | st.sampled_from(TARGETS))
     def release(self, box: str, place: str | None) -> None:
-        self.do(self.store.letters.release(box, Which(target=place), Act(what="release")))  # type: ignore[arg-type]
+        self.do(held_letters.release(self.store, box, Which(target=place), Act(what="release")))  # type: ignore[arg-type]
         for row in self.do(self.store.open_messages(1000)):
             if row.stage == "release":
                 self.do(self.store.progress(Progress(message=row, deliveries=[delivery("wms")])))
 
     @rule(box=st.sampled_from(["dead", "parked", "quarantine"]), place=st.none() | st.sampled_from(TARGETS))
     def discard(self, box: str, place: str | None) -> None:
-        self.do(self.store.letters.discard(box, Which(target=place), Act(what="discard", why="so")))  # type: ignore[arg-type]
+        self.do(held_letters.discard(self.store, box, Which(target=place), Act(what="discard", why="so")))  # type: ignore[arg-type]
 
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())

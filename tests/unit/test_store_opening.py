@@ -11,12 +11,13 @@ import sys
 import threading
 from pathlib import Path
 
+import held_letters
 import pytest
 from store_makings import NOW, accept, attempt, check_books, delivery, opened, rows_of, settle
 
 from esb.clock import SystemClock, VirtualClock
 from esb.errors import StoreCorrupt, StoreError, StoreLocked
-from esb.store import migrations, open_reader, open_store, opening
+from esb.store import held, migrations, open_reader, open_store, opening
 from esb.store import start as starting
 from esb.store.inflight import Inflight, row_of
 
@@ -336,7 +337,7 @@ async def test_what_was_under_way_at_three_deaths_is_parked_r15(tmp_path: Path) 
             else:
                 assert [item.row for item in rows] == [other.row]
                 assert store.poisoned == 1
-                (group,) = await store.letters.groups("parked")
+                (group,) = await held_letters.groups(store, "parked")
                 assert "died 3 times" in group.reason
                 await check_books(store)
 
@@ -394,7 +395,7 @@ async def test_a_stopped_store_is_read_without_being_changed(tmp_path: Path) -> 
     with open_reader(tmp_path) as reader:
         assert reader.account().balanced
         assert [row.uid for row in reader.messages(state="dead")] == [stored.uid]
-        assert [group.count for group in reader.groups("dead")] == [1]
+        assert [group.count for group in reader.query(held.groups, "dead")] == [1]
         assert reader.node()[0].startswith("node-")
     assert (tmp_path / "esb.db").read_bytes() == before
     with pytest.raises(StoreError, match="there is no store"), open_reader(tmp_path / "none"):

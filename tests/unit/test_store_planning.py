@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import held_letters
 import msgspec
 import pytest
 from store_makings import NOW, accept, check_books, delivery, message, opened, rows_of, settle, state_of
@@ -127,8 +128,8 @@ async def test_ordered_parts_stand_in_line_across_chunks_r14(tmp_path: Path) -> 
 async def test_a_released_message_gets_its_deliveries_from_its_new_plan(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         stored = await accept(store, state="quarantined", reason="bad", data=b"<bad/>")
-        await store.letters.edit(stored.uid, b"<good/>", Act(what="edit"))
-        await store.letters.release("quarantine", Which(), Act(what="release"))
+        await held_letters.edit(store, stored.uid, b"<good/>", Act(what="edit"))
+        await held_letters.release(store, "quarantine", Which(), Act(what="release"))
         (row,) = await store.open_messages(10)
         plan = [delivery("erp"), delivery("wms", body=b"{}")]
         rows = await store.progress(Progress(message=row, deliveries=plan, state="open", trace=b"new"))
@@ -144,20 +145,20 @@ async def test_a_released_message_gets_its_deliveries_from_its_new_plan(tmp_path
 async def test_a_released_message_may_end_in_planning_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         stored = await accept(store, state="unmatched", reason="no case")
-        await store.letters.release("parked", Which(), Act(what="release"))
+        await held_letters.release(store, "parked", Which(), Act(what="release"))
         (row,) = await store.open_messages(10)
         await store.progress(Progress(message=row, state="unmatched", reason="no case still"))
         fate = await store.message_state(stored.uid)
         assert fate is not None
         assert (fate.state, fate.reason) == ("unmatched", "no case still")
-        assert [group.count for group in await store.letters.groups("parked")] == [1]
+        assert [group.count for group in await held_letters.groups(store, "parked")] == [1]
         await check_books(store)
 
 
 async def test_a_released_message_with_one_large_body_is_delivered_from_a_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await accept(store, state="unmatched", reason="no case")
-        await store.letters.release("parked", Which(), Act(what="release"))
+        await held_letters.release(store, "parked", Which(), Act(what="release"))
         (row,) = await store.open_messages(10)
         (made,) = await store.progress(Progress(message=row, deliveries=[delivery("erp", body=b"y" * 70_000)]))
         assert made.body_file is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import held_letters
 import pytest
 from store_makings import (
     NOW,
@@ -212,7 +213,7 @@ async def test_block_a_stuck_head_holds_its_key_until_a_person_acts_r14(tmp_path
         assert not (await settle(store, first.deliveries[0], end, reason="no")).promoted
         third = await accept(store, ordered())
         assert second.deliveries == third.deliveries == []
-        acted = await store.letters.discard(box, Which(), Act(what="discard", why="sent by hand"))
+        acted = await held_letters.discard(store, box, Which(), Act(what="discard", why="sent by hand"))
         assert (acted.count, acted.targets) == (1, {"erp"})
         rows, _ = await store.due("erp", NOW, 10)
         assert [row.uid for row in rows] == [second.uid]
@@ -224,7 +225,7 @@ async def test_block_a_released_head_comes_before_those_that_waited_for_it_r14(t
         first = await accept(store, ordered())
         await accept(store, ordered())
         await settle(store, first.deliveries[0], "dead", reason="no", attempt=attempt())
-        await store.letters.release("dead", Which(), Act(what="release"))
+        await held_letters.release(store, "dead", Which(), Act(what="release"))
         rows, _ = await store.due("erp", NOW, 10)
         assert [row.uid for row in rows] == [first.uid]
         assert (rows[0].attempts, rows[0].round) == (0, 0)
@@ -236,7 +237,7 @@ async def test_skip_a_stuck_head_lets_the_next_go_and_goes_last_when_released_r1
         first, second, third = [await accept(store, ordered()) for _ in range(3)]
         settled = await settle(store, first.deliveries[0], "dead", reason="no", when_stuck="skip")
         assert [row.uid for row in settled.promoted] == [second.uid]
-        await store.letters.release("dead", Which(), Act(what="release"))
+        await held_letters.release(store, "dead", Which(), Act(what="release"))
         settled = await settle(store, settled.promoted[0])
         assert [row.uid for row in settled.promoted] == [third.uid]
         settled = await settle(store, settled.promoted[0])
@@ -254,8 +255,8 @@ async def test_park_key_parks_all_of_the_key_and_what_comes_later_r14(tmp_path: 
         states = rows_of(tmp_path, "SELECT state FROM delivery WHERE order_key = 'k' ORDER BY id")
         assert states == [("dead",), ("parked",), ("parked",)]
         await check_books(store)
-        await store.letters.discard("dead", Which(), Act(what="discard", why="by hand"))
-        await store.letters.release("parked", Which(), Act(what="release"))
+        await held_letters.discard(store, "dead", Which(), Act(what="discard", why="by hand"))
+        await held_letters.release(store, "parked", Which(), Act(what="release"))
         rows, _ = await store.due("erp", NOW, 10)
         assert [row.uid for row in rows] == [second.uid, other.uid]
         settled = await settle(store, rows[0])
@@ -309,7 +310,7 @@ async def test_rows_of_a_target_that_is_gone_are_parked_as_no_target_r11(tmp_pat
         await accept(store, "old", "erp")
     async with opened(tmp_path) as store:
         assert await store.park_unknown(["erp"]) == 3
-        (group,) = await store.letters.groups("parked")
+        (group,) = await held_letters.groups(store, "parked")
         assert (group.target, group.count) == ("old", 3)
         assert group.reason.startswith("no-target")
         assert (await store.backlog())["old"][0] == 3
