@@ -87,7 +87,8 @@ def release_command(kind: str) -> click.Command:
     @json_option
     @click.pass_context
     def released(context: click.Context, /, file: Path | None, as_json: bool, **which: Any) -> None:
-        """They go on: with the same id, so that the target still dedupes."""
+        """They go on: with the same id, so that the target still dedupes. The first 500 are due at once, the others at
+        100 a second (`esb now TARGET` sends all of them)."""
         _do(file or context.obj, as_json, "/held/{kind}/release", {"kind": kind, **named(**which)}, "released")
 
     return released

@@ -216,7 +216,7 @@ async def test_a_death_at_any_point_loses_nothing_and_makes_no_second_message_fa
             assert await ended(house) == -signal.SIGKILL, house.tail()
         house = House(tmp_path)
         async with running(house, port):
-            if place.startswith("esb.intake"):
+            if place.endswith("Store.accept"):
                 assert acknowledged < set(keys), "it died before its answer"
             assert await send_until_known(port, keys, house) == set(keys), "the same again is recognised or accepted"
             await drained(house)
@@ -280,3 +280,24 @@ def test_a_bus_whose_admin_key_is_missing_says_so_in_one_line(tmp_path: Path) ->
     assert said.returncode == 2
     assert "E180" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+async def test_a_plugin_that_ends_the_process_at_start_lets_no_message_be_taken_faults_12(tmp_path: Path) -> None:
+    make(tmp_path, OUT + FILES, bus='plugins = "mine"')
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "order.txt").write_text("kept")
+    (tmp_path / "mine").mkdir()
+    deadly = tmp_path / "mine" / "deadly.py"
+    deadly.write_text("import os\nos._exit(3)\n")
+    for _ in range(3):
+        house = House(tmp_path)
+        house.start()
+        assert await ended(house) == 3
+        assert [path.name for path in left_to_do(tmp_path)] == ["order.txt"]
+    deadly.write_text("raise RuntimeError('not today')\n")
+    house = House(tmp_path)
+    async with running(house):
+        await until(lambda: taken(tmp_path) == [b"kept"], "the others run")
+        said = await asyncio.to_thread(asked, tmp_path, "plugin", "list")
+        assert "not today" in said.stdout + said.stderr
+        assert house.stop() == 0
