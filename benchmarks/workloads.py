@@ -132,7 +132,7 @@ async def backlog(waiting: int, count: int) -> dict[str, object]:
             bus.look()
             await send(count if not waiting else 1000)
             began = time.perf_counter()
-            await bus.resume("target", "out")
+            await bus.pauses.resume("target", "out")
             left = sum(entry[0] for entry in (await bus.store.backlog()).values()) - count
             while sum(entry[0] for entry in (await bus.store.backlog()).values()) > max(left, 0):
                 await asyncio.sleep(0.005)

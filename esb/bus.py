@@ -24,8 +24,8 @@ from esb.blueprint import Draft
 from esb.clock import Clock, SystemClock
 from esb.dispatch import Lane, Post
 from esb.errors import Closing, EsbError, describe
-from esb.gate import Pause
 from esb.intake import Door, Intake
+from esb.pauses import Pauses
 from esb.pipeline import Planner
 from esb.planners import planners_of
 from esb.plugins import Registry
@@ -47,9 +47,6 @@ log = logging.getLogger(__name__)
 
 UPKEEP = 5.0
 """Seconds between two rounds of pruning and of writing down the time."""
-
-EVER = 1.0
-"""A moment before all others."""
 
 
 class Counters(intake.Counters, dispatch.Counters, Protocol):
@@ -100,6 +97,7 @@ class Bus:
         self.planners: dict[str, Planner] = {}
         self.lanes: dict[str, Lane] = {}
         self.sources: list[SourceState] = []
+        self.pauses = Pauses(table, store, services, self.lanes, self.sources)
         self.waiters = Waiters(clock)
         self.watchdog = Watchdog(float(table.bus.step_timeout), self._stalled)
         self._tasks = tasks
@@ -201,7 +199,7 @@ class Bus:
         """Starts what is built: targets first, then what was left over, then the sources."""
         if await self.store.definition(self.table.hash) is None:
             await self.store.define(self.table.hash, "table", await asyncio.to_thread(packed, self.table))
-        await self._restore_pauses()
+        await self.pauses.restore()
         await self._park_homeless()
         for lane in self.lanes.values():
             lane.hold_expiry = self._clock_held()
@@ -227,17 +225,6 @@ class Bus:
             self.services.health("clock", "degraded", f"jumped by {self.store.clock_jump:.0f} s: run esb resume clock")
         return held
 
-    async def _restore_pauses(self) -> None:
-        for lane in self.lanes.values():
-            if lane.spec.paused is not None:
-                lane.gate.stop(Pause(lane.spec.paused, by="table"))
-        for kept in await self.store.pauses():
-            if kept.scope == "target" and kept.name in self.lanes:
-                lane = self.lanes[kept.name]
-                probe = float(self.table.retry[lane.spec.retry].auth.probe) if kept.until and kept.by == "bus" else None
-                # When it was paused is not kept: nothing that waited meanwhile may die of its age.
-                lane.gate.stop(Pause(kept.reason, kept.until, probe, kept.by, since=EVER))
-
     async def _park_homeless(self) -> None:
         """A row whose target is gone parks as no-target (R11); one whose target this machine lacks waits."""
         gone = await self.store.park_unknown([*self.lanes, *self.table.absent])
@@ -246,7 +233,7 @@ class Bus:
 
     def _start_source(self, route: RouteSpec, source: SourceSpec, number: int) -> None:
         state = SourceState(route=route, spec=source, name=f"route.{route.name}" + (f".{number}" if number else ""))
-        state.paused = route.off or route.paused
+        state.paused, state.until = self.pauses.of_source(route)
         self.sources.append(state)
         self._source_tasks.append(self._tasks.start(feeding(state, self._feed()), name=f"source {state.name}"))
 
@@ -256,6 +243,7 @@ class Bus:
             clock=self.clock,
             watchdog=self.watchdog,
             planners=self.planners,
+            over=self.pauses.over,
             intake=lambda state: Intake(self.planners[state.route.name], state.spec.reply, self._door()),
         )
 
@@ -296,30 +284,6 @@ class Bus:
                 log.warning("upkeep of the store failed: %s", describe(error), exc_info=not isinstance(error, EsbError))
             # Whatever a window has missed (rows that came by another way) waits no longer than this.
             self.look(name for name, lane in self.lanes.items() if lane.window.idle)
-
-    async def pause(self, scope: str, name: str, reason: str, *, until: float | None = None, by: str = "") -> None:
-        """Stops a target's deliveries or closes a route's sources, until `resume`; kept over a restart."""
-        self.store.set_pause(scope, name, reason=reason, until=until, by=by)
-        if scope == "target":
-            self.lanes[name].gate.stop(Pause(reason, until, None, by))
-        for state in self.sources:
-            if scope == "route" and state.route.name == name:
-                state.paused = reason
-                state.changed.set()
-
-    async def resume(self, scope: str, name: str, *, by: str = "") -> None:
-        """Ends a pause; for scope "clock" lets expiry go on after a jump."""
-        self.store.clear_pause(scope, name, by=by)
-        if scope == "target":
-            self.lanes[name].gate.resume()
-        if scope == "clock":
-            self.services.health("clock", "up", "")
-            for lane in self.lanes.values():
-                lane.hold_expiry = False
-        for state in self.sources:
-            if scope == "route" and state.route.name == name:
-                state.paused = None
-                state.changed.set()
 
     def offer(self, rows: Sequence[StoredDelivery]) -> None:
         """Rows that an operator made due again."""

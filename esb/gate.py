@@ -70,6 +70,7 @@ class Gate:
             if pause.until is not None and self._clock.now() >= pause.until:
                 if pause.probe is None:
                     self.resume()
+                    self._keeper.clear_pause("target", self._name, by="bus")
                     return
                 self.pause = Pause(pause.reason, self._clock.now() + pause.probe, pause.probe, pause.by)
                 self._probe_ready = True

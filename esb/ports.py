@@ -328,7 +328,8 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     `check` raises OptionError for what is wrong with options before anything is opened; `claims` names what only one
     place of a table may have (a path on a port). `heads` says of a codec whether its bodies have a head apart with
     these options, and of a target whether it writes such a head once for all bodies that it joins; `answers` of a
-    source that its sender hears what `reply` says.
+    source that its sender hears what `reply` says; `closed` lets a source tell those who send to it meanwhile that its
+    route is paused or off.
     """
 
     kind: Kind
@@ -347,4 +348,5 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     claims: Callable[[O], Sequence[str]] | None = None
     heads: Callable[[O], bool] | None = None
     answers: bool = False
+    closed: Callable[[O, Context], Awaitable[None]] | None = None
     api: int = 1

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from esb import threads
 from esb.blueprint import encoding_of
-from esb.clock import Clock
+from esb.clock import Clock, sleep_or
 from esb.errors import EsbError, describe
 from esb.intake import Intake
 from esb.pipeline import Planner
@@ -32,22 +32,25 @@ FIRST_AGAIN, LAST_AGAIN = 1.0, 60.0
 
 
 class SourceState(msgspec.Struct):
-    """One running source: whether it may run, and the event that says it changed."""
+    """One running source: why it may not run and until when (seconds since the epoch), and the event that says it
+    changed."""
 
     route: RouteSpec
     spec: SourceSpec
     name: str
     paused: str | None = None
+    until: float | None = None
     changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """What running a source needs; `intake` makes its `accept`."""
+    """What running a source needs; `intake` makes its `accept`, `over` hears of a pause whose time is up."""
 
     services: BusServices
     clock: Clock
     watchdog: Watchdog
     planners: Mapping[str, Planner]
+    over: Callable[[SourceState], None]
     intake: Callable[[SourceState], Intake]
 
 
@@ -56,13 +59,9 @@ async def feeding(state: SourceState, feed: Feed) -> None:
     wait = FIRST_AGAIN
     while True:
         state.changed.clear()
-        if state.paused is not None:
-            feed.services.health(state.name, "down", f"paused: {state.paused}")
-            await state.changed.wait()
-            continue
         begun = feed.clock.now()
         try:
-            await _until_changed(state, feed)
+            await (_until_changed(state, feed) if state.paused is None else _while_paused(state, feed))
             continue
         except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             feed.services.health(state.name, "down", describe(error))
@@ -70,6 +69,20 @@ async def feeding(state: SourceState, feed: Feed) -> None:
                 log.error("%s failed in its own code", state.name, exc_info=error)
         wait = FIRST_AGAIN if feed.clock.now() - begun > LAST_AGAIN else min(wait * 2, LAST_AGAIN)
         await feed.clock.sleep(wait)
+
+
+async def _while_paused(state: SourceState, feed: Feed) -> None:
+    """Returns when the pause has ended, or has become another one."""
+    feed.services.health(state.name, "down", f"paused: {state.paused}")
+    closed = state.spec.component.closed
+    if closed is not None:
+        await closed(state.spec.options, feed.services.context(state.spec, state.name))
+    if state.until is None:
+        await state.changed.wait()
+        return
+    await sleep_or(feed.clock, state.until - feed.clock.now(), state.changed)
+    if not state.changed.is_set():
+        feed.over(state)
 
 
 async def _until_changed(state: SourceState, feed: Feed) -> None:

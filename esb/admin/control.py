@@ -23,7 +23,7 @@ from esb.ports import Incoming
 from esb.secrets import mask
 from esb.store import Opened, account, dead_letters, journal, reading
 from esb.store.records import KeptPause
-from esb.table.model import Table
+from esb.table.model import RouteSpec, Table, TargetSpec
 
 
 class Control:
@@ -97,9 +97,16 @@ class Control:
             "accepted": 0 if book is None else book.came,
             "open": 0 if book is None else book.open,
             "states": {} if book is None else dict(book.closed),
-            "paused": pauses.get(("route", name)) or spec.off or spec.paused or "",
+            "paused": self._closed(spec, pauses.get(("route", name))),
             "stopped": self.table.stopped.get(name, ""),
         }
+
+    def _closed(self, spec: RouteSpec, kept: str | None) -> str:
+        """Why a route takes nothing; "" while it does."""
+        states = [] if self.bus is None else [item for item in self.bus.sources if item.route.name == spec.name]
+        if states:
+            return states[0].paused or ""
+        return spec.off or kept or spec.paused or ""
 
     def _target(self, name: str, figures: journal.TargetFigures | None, pauses: Mapping[Any, str]) -> dict[str, Any]:
         spec = self.table.targets.get(name)
@@ -257,15 +264,22 @@ class Control:
         bus, (scope, name) = self._running(), self._named(ask)
         if not ask.get("reason"):
             raise BadRequest("a pause needs its reason")
+        if scope == "route" and not self.table.routes[name].sources:
+            raise BadRequest(f"route {name} has no source of its own: pause the routes that hand over to it")
         until = question.time_of(ask.get("until"))
-        await bus.pause(scope, name, str(ask["reason"]), until=until, by=str(ask.get("actor", "")))
+        await bus.pauses.pause(scope, name, str(ask["reason"]), until=until, by=str(ask.get("actor", "")))
         return {"paused": f"{scope} {name}", "next": f"esb resume {scope} {name}"}
 
     async def resume(self, ask: Mapping[str, Any]) -> Any:
         """Ends a pause."""
         bus, (scope, name) = self._running(), self._named(ask)
-        await bus.resume(scope, name, by=str(ask.get("actor", "")))
+        if scope != "clock" and (off := self._spec(scope, name).off):
+            raise BadRequest(f"{scope} {name} is off in the table ({off}): take off out of it, then restart the bus")
+        await bus.pauses.resume(scope, name, by=str(ask.get("actor", "")))
         return {"resumed": f"{scope} {name}", "next": "esb status"}
+
+    def _spec(self, scope: str, name: str) -> RouteSpec | TargetSpec:
+        return self.table.routes[name] if scope == "route" else self.table.targets[name]
 
     def _named(self, ask: Mapping[str, Any]) -> tuple[str, str]:
         scope, name = str(ask["scope"]), str(ask.get("name", ""))

@@ -58,7 +58,8 @@ class Settings(Protocol):
 
 
 class Listener:
-    """Listens while at least one of its routes runs. `port` is the real one while it listens."""
+    """Listens from the first `start` until it is closed; a route that does not run meanwhile answers 503. `port` is the
+    real one while it listens."""
 
     def __init__(self, settings: Settings, folder: Path, clock: Clock) -> None:
         self.settings = settings
@@ -67,7 +68,6 @@ class Listener:
         self._folder = folder
         self._clock = clock
         self._router: Router[Handler] = Router()
-        self._running = 0
         self._lock = asyncio.Lock()
         self._bound: asyncio.Server | None = None
         limits = Limits(
@@ -88,26 +88,22 @@ class Listener:
         self._router.remove(handler)
         self._router.add(pattern, _stopped)
 
+    def close_path(self, pattern: Pattern) -> None:
+        """The same for a route that never ran."""
+        self._router.remove(_stopped, pattern)
+        self._router.add(pattern, _stopped)
+
     async def start(self) -> None:
         """Listens when it returns; raises OSError (port in use, no certificate) when it cannot."""
         async with self._lock:
             if self._bound is None:
                 self._bound = await self._bind()
-            self._running += 1
-
-    async def stop(self) -> None:
-        """One route less; the last one stops the listening, and requests under way go on."""
-        async with self._lock:
-            self._running -= 1
-            if self._running == 0 and self._bound is not None:
-                self._bound.close()
-                self._bound, self.port = None, None
 
     async def close(self) -> None:
         """Returns when every connection is closed; requests under way are answered first."""
         if self._bound is not None:
             self._bound.close()
-            self._bound = None
+            self._bound, self.port = None, None
         self._server.pre_shutdown()
         await self._server.shutdown(FINISH)
 

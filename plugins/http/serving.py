@@ -69,7 +69,6 @@ class HttpRoute:
                 await self._context.clock.sleep(LOOK)
         finally:
             self._accept = None
-            await self._listener.stop()
 
     async def _start(self) -> None:
         while True:

@@ -32,18 +32,29 @@ def claims(options: HttpSource) -> list[str]:
 async def open_source(options: HttpSource, context: Context) -> AsyncIterator[Source]:
     check_options(options)
     pattern = parse_pattern(options.http)
-    settings = context.listener(options.listener)
-    # A server is loaded when one is opened: checking a table takes no time for it.
-    serving = import_module("esb_plugins.http.serving")
-    listening = import_module("esb_plugins.http.listener")
-    opener = partial(listening.open_listener, settings, context.folder, context.clock)
-    listener: Any = await context.shared(("http", options.listener), opener)
-    route = serving.HttpRoute(options, context, listener)
+    listener = await _listener(options, context)
+    route = import_module("esb_plugins.http.serving").HttpRoute(options, context, listener)
     listener.add(pattern, route.handle)
     try:
         yield route
     finally:
         listener.retire(pattern, route.handle)
+
+
+async def _listener(options: HttpSource, context: Context) -> Any:
+    """The one listener of all routes on this port; raises OptionError where the table has none of this name."""
+    settings = context.listener(options.listener)
+    # A server is loaded when one is opened: checking a table takes no time for it.
+    listening = import_module("esb_plugins.http.listener")
+    opener = partial(listening.open_listener, settings, context.folder, context.clock)
+    return await context.shared(("http", options.listener), opener)
+
+
+async def answer_closed(options: HttpSource, context: Context) -> None:
+    """While a route is paused its path answers 503 with Retry-After; raises OSError when the port cannot be had."""
+    listener = await _listener(options, context)
+    listener.close_path(parse_pattern(options.http))
+    await listener.start()
 
 
 SOURCE: Final = Component(
@@ -56,6 +67,7 @@ SOURCE: Final = Component(
     check=check_options,
     claims=claims,
     answers=True,
+    closed=answer_closed,
     example="""
 esb = 1
 

@@ -150,10 +150,10 @@ async def test_an_order_that_waited_out_a_pause_is_not_too_old_r12() -> None:
     )
     async with running(text) as bus:
         bus.targets["z"].answer("down")
-        await bus.bus.pause("target", "z", "maintenance")
+        await bus.bus.pauses.pause("target", "z", "maintenance")
         sent = await bus.send("r", "{}")
         await bus.advance(600)
-        await bus.bus.resume("target", "z")
+        await bus.bus.pauses.resume("target", "z")
         await bus.advance(30)
         assert (await state_of(bus, sent.id))[0] == "done"
 
@@ -187,7 +187,7 @@ async def test_a_full_target_behind_another_route_is_refused_at_the_first_door_r
         "[route.free]\nfrom = { memory = 'f' }\nto = ['y']\n"
     ).replace("[defaults]", "[bus]\noutbox = { rows = 8 }\n[defaults]")
     async with running(text) as bus:
-        await bus.bus.pause("target", "x", "down")
+        await bus.bus.pauses.pause("target", "x", "down")
         taken = [await bus.send("a", "1"), await bus.send("a", "2")]
         with pytest.raises(Busy):
             await bus.send("a", "3")

@@ -141,7 +141,7 @@ async def test_a_target_that_a_person_resumes_after_refused_logins_is_up_again_r
             await bus.send("orders", json.dumps({"id": str(number), "total": 1, "country": "AT"}))
         await bus.settled()
         assert bus.bus.services.healths["target.erp"].state == "down"
-        await bus.bus.resume("target", "erp")
+        await bus.bus.pauses.resume("target", "erp")
         assert bus.bus.services.healths["target.erp"].state == "up"
 
 

@@ -263,7 +263,7 @@ async def test_an_archive_that_is_not_wholly_sound_is_bad_as_a_whole_with_its_re
         assert reason.read_text().startswith("M296 the archive is refused: ")
         assert why in reason.read_text()
         assert (tmp_path / "drop" / "bad" / name).read_bytes() == data
-        assert not list((tmp_path / "drop" / "work").iterdir())
+        await until(lambda: not list((tmp_path / "drop" / "work").iterdir()))
         assert await accepted(bus) == 0
     assert not delivered(tmp_path)
 

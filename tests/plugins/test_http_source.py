@@ -329,15 +329,18 @@ async def test_a_stopped_route_finishes_what_is_under_way_and_takes_no_more(hous
     assert (await house.call("POST", "/slow", data=b"3"))[0] == 503
 
 
-async def test_the_port_is_given_back_when_the_last_route_stops(house: House) -> None:
+async def test_while_no_route_runs_the_port_says_come_again_and_is_given_back_with_the_bus(house: House) -> None:
     made = options_of(SOURCE, http="POST /orders")
     async with SOURCE.open(made, make_context(house.services)) as source:
         async with running(source, FakeAccept()):
-            listener = await house.services.shared(("http", "default"), lambda: None)
+            listener = house.listener = await house.services.shared(("http", "default"), lambda: None)
             await eventually(lambda: listener.port)
-            port = listener.port
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
+        status, _, headers = await house.call("POST", "/orders", data=b"1")
+        assert (status, headers["Retry-After"]) == (503, "5")
+    port = listener.port
+    await listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""What stands still: targets and routes that a person, the table or the bus itself has paused, kept over a restart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from esb.dispatch import Lane
+from esb.gate import Pause
+from esb.services import BusServices
+from esb.sources import SourceState
+from esb.store import Store
+from esb.store.records import KeptPause
+from esb.table.model import RouteSpec, Table
+
+log = logging.getLogger(__name__)
+
+EVER = 1.0
+"""A moment before all others."""
+
+
+class Pauses:
+    """The pauses of one bus. `lanes` and `sources` are the bus's own, and grow while it is built."""
+
+    def __init__(
+        self,
+        table: Table,
+        store: Store,
+        services: BusServices,
+        lanes: Mapping[str, Lane],
+        sources: Sequence[SourceState],
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._services = services
+        self._lanes = lanes
+        self._sources = sources
+        self._routes: dict[str, KeptPause] = {}
+
+    async def restore(self) -> None:
+        """What the table pauses, and what was paused when the bus ended. Before anything is started."""
+        for lane in self._lanes.values():
+            if lane.spec.paused is not None:
+                lane.gate.stop(Pause(lane.spec.paused, by="table"))
+        for kept in await self._store.pauses():
+            if kept.scope == "route":
+                self._routes[kept.name] = kept
+            elif kept.name in self._lanes:
+                self._stop(self._lanes[kept.name], kept)
+
+    def _stop(self, lane: Lane, kept: KeptPause) -> None:
+        probe = float(self._table.retry[lane.spec.retry].auth.probe) if kept.until and kept.by == "bus" else None
+        # When it was paused is not kept: nothing that waited meanwhile may die of its age.
+        lane.gate.stop(Pause(kept.reason, kept.until, probe, kept.by, since=EVER))
+
+    def of_source(self, route: RouteSpec) -> tuple[str | None, float | None]:
+        """Why a source of this route starts closed, and until when; None where it starts open, or nothing ends it by
+        itself."""
+        kept = self._routes.get(route.name)
+        if route.off is not None or kept is None:
+            return route.off or route.paused, None
+        return kept.reason, kept.until
+
+    async def pause(self, scope: str, name: str, reason: str, *, until: float | None = None, by: str = "") -> None:
+        """Stops a target's deliveries or closes a route's sources, until `resume` or that time."""
+        self._store.set_pause(scope, name, reason=reason, until=until, by=by)
+        if scope == "target":
+            self._lanes[name].gate.stop(Pause(reason, until, None, by))
+        else:
+            self._change(name, reason, until)
+
+    async def resume(self, scope: str, name: str, *, by: str = "") -> None:
+        """Ends a pause; for scope "clock" lets expiry go on after a jump."""
+        self._store.clear_pause(scope, name, by=by)
+        if scope == "target":
+            self._lanes[name].gate.resume()
+        elif scope == "route":
+            self._change(name, None, None)
+        else:
+            self._services.health("clock", "up", "")
+            for lane in self._lanes.values():
+                lane.hold_expiry = False
+
+    def over(self, state: SourceState) -> None:
+        """The time of a route's pause is up."""
+        log.info("the pause of route %s is over: %s", state.route.name, state.paused)
+        self._store.clear_pause("route", state.route.name, by="bus")
+        self._change(state.route.name, None, None)
+
+    def _change(self, route: str, reason: str | None, until: float | None) -> None:
+        for state in self._sources:
+            if state.route.name == route:
+                state.paused, state.until = reason, until
+                state.changed.set()
