@@ -174,7 +174,7 @@ def _fate(part: NewMessage) -> str:
     to = sorted(
         {delivery.target for delivery in part.deliveries} | {f"route {new.route}" for new in part.made_messages}
     )
-    if to and part.state == "open":
+    if to and part.state in ("open", "done"):
         return f"{case}to {', '.join(to)}"
     return f"{case}{part.state}{': ' + part.reason if part.reason else ''}"
 

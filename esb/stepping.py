@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from esb.store.records import MessageState, NewBody, NewDelivery, NewMessage
 from esb.table.model import OutcomeSpec
 
 _FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+log = logging.getLogger(__name__)
+
 STATES: Mapping[str, MessageState] = {
     "quarantine": "quarantined",
     "park": "unmatched",
@@ -80,6 +83,7 @@ class Steps:
     def __init__(self, by_default: OutcomeSpec, scope: Callable[[Message], Scope]) -> None:
         self._by_default = by_default
         self._scope = scope
+        self._faults: set[tuple[str, type[BaseException]]] = set()
 
     def run(self, steps: Sequence[ReadyStep], messages: list[Message], walk: Walk) -> list[Message]:
         for step in steps:
@@ -147,6 +151,10 @@ class Steps:
         return Ending(state, f"{outcome.reason}: {error}" if outcome.reason else str(error), error.errors)
 
     def _fault(self, step: ReadyStep, error: BaseException) -> Ending:
+        """A mistake of a plugin: the log has its trace, once for each step and kind of mistake."""
+        known = (step.name, type(error))
+        log.error("step %s failed in its own code", step.name, exc_info=None if known in self._faults else error)
+        self._faults.add(known)
         text = f"step {step.name} failed in its own code: {type(error).__name__}: {describe(error)}"
         return Ending("quarantined", text, (Problem("M290", text, "mend the plugin, then release", place=step.name),))
 

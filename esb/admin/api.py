@@ -21,7 +21,7 @@ from esb.admin.control import Control
 from esb.admin.doors import DOORS, Door, Parameter, document
 from esb.admin.metrics import Metrics
 from esb.admin.pages import status_page
-from esb.admin.question import KINDS, BadRequest, NeedsBus, NotFound
+from esb.admin.question import KINDS, BadRequest, NeedsBus, NoSuchName, NotFound
 from esb.bus import Bus
 from esb.errors import Busy, Closing, Conflict, EsbError, Invalid, MessageError, StoreError, describe
 
@@ -180,8 +180,13 @@ def _checked(item: Parameter, value: Any) -> Any:
     return value
 
 
+_STATUSES: Mapping[type[EsbError], int] = {
+    BadRequest: 400, NotFound: 404, NoSuchName: 404, NeedsBus: 409, Conflict: 409, Busy: 503, Closing: 503,
+}  # fmt: skip
+
+
 def _problem_of(error: EsbError) -> web.Response:
-    status = {BadRequest: 400, NotFound: 404, NeedsBus: 409, Conflict: 409, Busy: 503, Closing: 503}.get(type(error))
+    status = _STATUSES.get(type(error))
     if status is None:
         status = error.status if isinstance(error, Invalid) else 422 if isinstance(error, MessageError) else 503
     if isinstance(error, StoreError):

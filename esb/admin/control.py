@@ -6,7 +6,7 @@ import base64
 import logging
 from collections.abc import Iterable, Mapping
 from time import time
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,7 +22,7 @@ from esb.errors import describe
 from esb.ports import Incoming
 from esb.secrets import mask
 from esb.store import Opened, account, dead_letters, journal, reading
-from esb.store.records import KeptPause
+from esb.store.records import KeptPause, MessageState
 from esb.table.model import RouteSpec, Table, TargetSpec
 
 
@@ -144,6 +144,9 @@ class Control:
 
     async def messages(self, ask: Mapping[str, Any]) -> Any:
         """The newest messages, by route, state, time or business key."""
+        await self._known("route", ask.get("route"))
+        if ask.get("state"):
+            question.named("state", ask["state"], get_args(MessageState))
         found = await self._query(
             journal.messages,
             route=ask.get("route"),
@@ -154,6 +157,17 @@ class Control:
             after=question.whole(ask.get("after")),
         )
         return {"messages": [rows.message_row(row) for row in found]}
+
+    async def _known(self, kind: str, name: Any) -> None:
+        """Raises NoSuchName for a route or target that is neither in the table nor in the books."""
+        if not name:
+            return
+        if kind == "route":
+            kept = {item.route for item in await self._query(journal.routes)}
+            question.named(kind, name, {*self.table.routes, *kept})
+        else:
+            kept = {item.target for item in await self._query(journal.targets)}
+            question.named(kind, name, {*self.table.targets, *self.table.absent, *kept})
 
     async def message(self, ask: Mapping[str, Any]) -> Any:
         """One message and all that became of it, by its id or the id of a delivery."""
@@ -181,6 +195,8 @@ class Control:
 
     async def waiting(self, ask: Mapping[str, Any]) -> Any:
         """Deliveries that wait, the oldest first: why, since when, until when, and what to do."""
+        await self._known("route", ask.get("route"))
+        await self._known("target", ask.get("target"))
         limit, asked = question.limit(ask, 100), {"target": ask.get("target"), "route": ask.get("route")}
         found = await self._query(journal.deliveries, state="due", **asked, limit=limit, with_attempts=True)
         halts = await self._halts()
@@ -253,8 +269,7 @@ class Control:
     async def now(self, ask: Mapping[str, Any]) -> Any:
         """Clears a target's retry clocks."""
         target = str(ask["target"])
-        if target not in self.table.targets:
-            raise NotFound(f"there is no target {target!r:.60}")
+        question.named("target", target, self.table.targets)
         count = await self._access.do(lambda work: dead_letters.now(work, target, 1_000_000, question.act(ask, "now")))
         self._look([target])
         return {"now": count, "next": f"esb waiting --target {target}"}
@@ -286,16 +301,12 @@ class Control:
         known: Mapping[str, Any] = {"target": self.table.targets, "route": self.table.routes, "clock": {"": None}}
         if scope not in known:
             raise BadRequest(f"{scope!r:.20} is no scope: target, route or clock")
-        if name not in known[scope]:
-            raise NotFound(f"there is no {scope} {name!r:.60}")
-        return scope, name
+        return scope, question.named(scope, name, known[scope])
 
     async def probe(self, ask: Mapping[str, Any]) -> Any:
         """Reaches a target and logs in; sends nothing."""
-        bus, name = self._running(), str(ask["target"])
-        spec = self.table.targets.get(name)
-        if spec is None:
-            raise NotFound(f"there is no target {name!r:.60}")
+        bus, name = self._running(), question.named("target", ask["target"], self.table.targets)
+        spec = self.table.targets[name]
         if spec.component.probe is None:
             return {"target": name, "ok": None, "said": f"{spec.component.name} has no probe"}
         try:
@@ -306,9 +317,7 @@ class Control:
 
     async def inject(self, ask: Mapping[str, Any]) -> Any:
         """Hands a message to a route as its source would."""
-        bus, route = self._running(), str(ask["route"])
-        if route not in self.table.routes:
-            raise NotFound(f"there is no route {route!r:.60}")
+        bus, route = self._running(), question.named("route", ask["route"], self.table.routes)
         headers = {str(name): str(value) for name, value in dict(ask.get("headers") or {}).items()}
         body = base64.b64decode(str(ask.get("body", "")))
         about = {"name": str(ask.get("name", "")), "path": {}, "query": {}}

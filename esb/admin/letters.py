@@ -44,7 +44,7 @@ class Letters:
         return {**self._told(found), **_shown(content, found, cut), **_noted(edit)}
 
     async def _edit(self, item: held.Letter) -> journal.ActionRow | None:
-        thing = f"message {item.uid}" if item.kind == "message" else f"delivery {item.row}"
+        thing = f"message {item.uid}" if item.kind == "message" else f"delivery {item.id}"
         done: journal.ActionRow | None = await self._access.query(journal.last_action, "edit", thing)
         return done
 

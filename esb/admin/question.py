@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from esb.errors import EsbError
 from esb.store import Act, Box, Which
 from esb.store.journal import BOXES
+from esb.table.notes import one_of
 
 KINDS: tuple[Box, ...] = tuple(BOXES)
 
@@ -18,6 +19,12 @@ class NotFound(EsbError):
     """There is no such thing."""
 
     code = "C404"
+
+
+class NoSuchName(EsbError):
+    """The table has no route or target, the house no state, of that name."""
+
+    code = "C420"
 
 
 class NeedsBus(EsbError):
@@ -38,6 +45,14 @@ def box(ask: Mapping[str, Any]) -> Box:
         if kind == ask["kind"]:
             return kind
     raise NotFound(f"{ask['kind']!r:.20} is none of {', '.join(KINDS)}")
+
+
+def named(kind: str, given: Any, known: Iterable[str]) -> str:
+    """A name that must be known; raises NoSuchName with the one that is meant."""
+    names = list(known)
+    if given not in names:
+        raise NoSuchName(f"there is no {kind} {given!r:.60}; {one_of(given, names) if names else 'there is none'}")
+    return str(given)
 
 
 def which(ask: Mapping[str, Any]) -> Which:

@@ -40,6 +40,18 @@ class Unconnected(ConnectionError):
     """Nothing took the connection: the question did not leave this process."""
 
 
+class Answered(EsbError):
+    """The bus said no."""
+
+    def __init__(self, said: str, code: str) -> None:
+        super().__init__(said)
+        self.code = code
+
+
+USAGE = ("C400", "C420")
+"""What the bus answers to a question that makes no sense: a wrong name, a time that is none."""
+
+
 class Failed(click.ClickException):
     """Ends the command with a code and one line."""
 
@@ -99,7 +111,7 @@ def ask(
     except SecretMissing as error:
         raise Failed(f"{error.code} {error}", 2) from error
     except EsbError as error:
-        raise Failed(str(error), 1) from error
+        raise Failed(f"{error.code} {error}", 2 if error.code in USAGE else 1) from error
 
 
 def _running_table(file: Path | None) -> Table:
@@ -181,7 +193,7 @@ def _answer(status: int, body: bytes) -> Any:
     said = json.loads(body)
     if status < 400 or (status == 503 and "problems" in said):
         return said
-    raise EsbError(f"{said.get('code', status)} {said.get('title', '')}")
+    raise Answered(said.get("title", ""), str(said.get("code", status)))
 
 
 def _placed(path: str, asked: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -257,15 +269,15 @@ def paths(answer: Any) -> None:
         click.echo(path)
 
 
-def table_of(rows: list[list[Any]], heads: list[str]) -> None:
-    """Columns for a person; tab-separated ones, without heads, for a pipe."""
+def table_of(rows: list[list[Any]], heads: list[str], *, above: bool = True) -> None:
+    """Columns for a person, the heads `above` them; tab-separated ones, without heads, for a pipe."""
     cells = [["" if cell is None else plain(str(cell)) for cell in row] for row in rows]
     if not os.isatty(1):
         for row in cells:
             click.echo("\t".join(row))
         return
     widths = [max(len(line[at]) for line in [heads, *cells]) for at in range(len(heads))]
-    for line in [heads, *cells]:
+    for line in [heads, *cells] if above else cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from esb.cli.asking import ask, json_option, plain, show, stop, table_of, table_option, then
+
+NEWEST = 10
+"""Messages that `esb tail` begins with."""
 
 
 @click.command(epilog="Example: esb status --json")
@@ -111,12 +115,12 @@ def messages(context: click.Context, /, file: Path | None, as_json: bool, **want
         then({"next": f"esb messages show {newest[0]['id']}" if newest else "esb status"})
 
 
-def _messages(answer: Any) -> None:
+def _messages(answer: Any, *, above: bool = True) -> None:
     rows = [
         [item["accepted"], item["id"], item["route"], item["state"], _keys(item["keys"]), item["reason"]]
         for item in answer["messages"]
     ]
-    table_of(rows, ["accepted", "id", "route", "state", "keys", "reason"])
+    table_of(rows, ["accepted", "id", "route", "state", "keys", "reason"], above=above)
 
 
 def _keys(keys: Any) -> str:
@@ -173,18 +177,20 @@ def _told(waits: Any) -> str:
 @click.option("--every", default=1.0, help="Seconds between two looks.")
 @click.option("--count", type=int, help="End after so many messages.")
 def tail(file: Path | None, as_json: bool, route: str | None, every: float, count: int | None) -> None:
-    """Messages as they come, until Ctrl-C."""
+    """The newest messages, then those that come, until Ctrl-C; a message whose state has changed comes again.
+
+    Ends with 3 when the bus stops."""
     seen: dict[str, str] = {}
-    first, left = True, count
+    left, above = count, True
     while left is None or left > 0:
-        answer = ask(file, "GET", "/messages", {"route": route, "limit": 200})
+        answer = ask(file, "GET", "/messages", {"route": route, "limit": 200}, local=False)
         fresh = [item for item in reversed(answer["messages"]) if seen.get(item["id"]) != item["state"]]
-        seen.update({item["id"]: item["state"] for item in fresh})
-        if first and count is None:
-            fresh = fresh[-10:]
-        first = False
+        if not seen:
+            fresh = fresh[-min(NEWEST, left or NEWEST) :]
+        seen.update({item["id"]: item["state"] for item in answer["messages"]})
         for item in fresh[:left]:
-            show({"messages": [item]}, as_json, _messages)
+            show({"messages": [item]}, as_json, partial(_messages, above=above))
+            above = False
         left = None if left is None else left - len(fresh)
         if left is None or left > 0:
             time.sleep(every)

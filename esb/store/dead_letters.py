@@ -12,6 +12,7 @@ from esb.errors import StoreError
 from esb.store import order, outbox
 from esb.store.account import WAITING
 from esb.store.inflight import POISON
+from esb.store.journal import delivery_id
 from esb.store.planning import stage_again
 from esb.store.records import NewBody
 from esb.store.rows import HELD, Draft, Row, add_body, fingerprint
@@ -26,7 +27,7 @@ NO_TARGET = "no-target: the table has no target of this name any more"
 _POISONED = "poison: the process died {n} times while this was under way"
 
 _FOUND = """SELECT d.message, d.state, d.target, d.order_key, d.line, d.size, d.expires, m.accepted_at, d.nr, d.body,
-d.edited, d.params FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"""
+d.edited, d.params, m.uid, d.round FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"""
 _AGAIN = """UPDATE delivery SET state = 'due', due = ?, seq = ?, line = ?, attempts = 0, crashes = 0, error = '',
 fingerprint = NULL, ended_at = NULL, since = ?, expires = ? WHERE id = ?"""
 _ROUND = """INSERT INTO delivery (id, message, target, nr, round, state, due, order_key, seq, line, body, edited, size,
@@ -67,6 +68,11 @@ def note(work: Work, act: Act, thing: str) -> None:
     )
 
 
+def _name(found: Row) -> str:
+    """The id of a delivery that was found."""
+    return delivery_id(found[12], found[2], found[8], found[13])
+
+
 def release_deliveries(work: Work, rows: Iterable[int], act: Act) -> Acted:
     """Dead or parked deliveries are due again, with the same id, so that the target still dedupes (R13)."""
     count = 0
@@ -78,7 +84,7 @@ def release_deliveries(work: Work, rows: Iterable[int], act: Act) -> Acted:
         count += 1
         targets.add(found[2])
         _release(work, number, found, _paced(work.now, act.ahead + count))
-        note(work, act, f"delivery {number}")
+        note(work, act, f"delivery {_name(found)}")
     return Acted(count, frozenset(targets))
 
 
@@ -114,9 +120,9 @@ def resend(work: Work, rows: Iterable[int], act: Act) -> Acted:
         found = work.db.execute(_FOUND, (number,)).fetchone()
         if found is None or found[1] != "delivered":
             continue
-        message, _, target, key, _, size, _, accepted_at, nr, body, edited, params = found
+        message, _, target, key, _, size, _, accepted_at, nr, body, edited, params = found[:12]
         if not _is_kept(work.db, edited or body):
-            raise StoreError(f"the body of delivery {number} is no longer kept")
+            raise StoreError(f"the body of delivery {_name(found)} is no longer kept")
         last = work.db.execute(
             "SELECT max(round) FROM delivery WHERE message = ? AND target = ? AND nr = ?", (message, target, nr)
         ).fetchone()[0]
@@ -130,7 +136,7 @@ def resend(work: Work, rows: Iterable[int], act: Act) -> Acted:
         work.entries.delivery(target, accepted_at, "planned")
         work.entries.wait(target, 1, size)
         outbox.reopen(work, message)
-        note(work, act, f"delivery {number}")
+        note(work, act, f"delivery {_name(found)}")
         count += 1
         targets.add(target)
     return Acted(count, frozenset(targets))
@@ -165,13 +171,14 @@ def edit_delivery(work: Work, number: int, body: NewBody, act: Act) -> Acted:
     """Other bytes for a held delivery; what was planned stays beside them."""
     found = work.db.execute(_FOUND, (number,)).fetchone()
     if found is None or found[1] not in ("dead", "parked"):
-        raise StoreError(f"delivery {number} is not held: only what is dead or parked can be edited")
+        name = f"delivery {number}" if found is None else _name(found)
+        raise StoreError(f"{name} is not held: only what is dead or parked can be edited")
     place = _add(work, body)
     _drop(work, found[10])
     work.db.execute("UPDATE delivery SET edited = ?, size = ? WHERE id = ?", (place, body.size, number))
     if found[1] in WAITING:
         work.entries.wait(found[2], 0, body.size - found[5])
-    note(work, act, f"delivery {number}")
+    note(work, act, f"delivery {_name(found)}")
     return Acted(1)
 
 
@@ -222,7 +229,7 @@ def discard_deliveries(work: Work, rows: Iterable[int], act: Act) -> Acted:
         if line is not None and order.leave(work, number, target, key):
             targets.add(target)
         outbox.reopen(work, message)
-        note(work, act, f"delivery {number}")
+        note(work, act, f"delivery {_name(found)}")
         count += 1
     return Acted(count, frozenset(targets))
 

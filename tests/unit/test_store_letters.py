@@ -84,7 +84,7 @@ async def test_a_dead_one_keeps_its_id_when_it_is_released_r13(tmp_path: Path) -
         await check_books(store)
         ((at, actor, what, thing, why),) = rows_of(tmp_path, "SELECT * FROM action")
         assert (at, actor, what, why) == (NOW + 100, "ann", "release", "the target is mended")
-        assert thing == f"delivery {row.row}"
+        assert thing == f"delivery {row.id}"
 
 
 async def test_a_release_never_touches_what_a_target_has_already(tmp_path: Path) -> None:
