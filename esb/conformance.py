@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import inspect
 import re
 import tempfile
 import threading
@@ -18,10 +20,11 @@ from msgspec.structs import replace
 
 from esb.clock import VirtualClock
 from esb.dispatch import programs
-from esb.errors import Busy, ConfigError, DeliveryError, EsbError, Invalid, Problem, describe
-from esb.message import Delivery
+from esb.errors import Busy, ConfigError, DeliveryError, EsbError, Invalid, MessageError, Problem, describe
+from esb.ids import new_uid
+from esb.message import Delivery, Headers, Message
 from esb.plugins import Registry, load_file, load_plugins
-from esb.ports import Accepted, Component, Incoming
+from esb.ports import Accepted, Component, Dropped, Incoming
 from esb.services import BusServices
 from esb.table.load import read
 from esb.table.model import Table
@@ -29,14 +32,21 @@ from esb.table.model import Table
 HANG = 5.0
 """Seconds after which what should end is a hang."""
 
-_SHAPES = {
-    "source": 'esb = 1\n[target.sink]\nmemory = "check"\n[route.check]\nowner = "check"\n{example}\nto = ["sink"]\n',
-    "target": 'esb = 1\n{example}\n[route.check]\nowner = "check"\nfrom = {{ memory = "check" }}\nto = ["{name}"]\n',
-    "step": 'esb = 1\n[target.sink]\nmemory = "check"\n[route.check]\nowner = "check"\nfrom = {{ memory = "check" }}\n'
-    'do = [{example}]\nto = ["sink"]\n',
-    "codec": 'esb = 1\n[target.sink]\nmemory = "check"\n[route.check]\nowner = "check"\nfrom = {{ memory = "check" }}\n'
-    'do = [{example}]\nto = ["sink"]\n',
-}
+_SINK = '[target.sink]\nmemory = "check"\n'
+_ROUTE = '[route.check]\nowner = "check"\n'
+
+
+def _whole(kind: str, example: str) -> str:
+    """A table with the example in its place: what stands there may be as short as the component itself."""
+    if kind == "target":
+        name = example.split("[target.")[-1].split("]")[0] if "[target." in example else "out"
+        target = example if "[target." in example else f"[target.out]\n{example}"
+        return f'esb = 1\n{target}\n{_ROUTE}from = {{ memory = "check" }}\nto = ["{name}"]\n'
+    if kind == "source":
+        source = example if example.startswith("from") else f"from = {example}"
+        return f'esb = 1\n{_SINK}{_ROUTE}{source}\nto = ["sink"]\n'
+    steps = example if example.startswith("do") else f"do = [{example}]"
+    return f'esb = 1\n{_SINK}{_ROUTE}from = {{ memory = "check" }}\n{steps}\nto = ["sink"]\n'
 
 
 class Finding(Struct, frozen=True):
@@ -103,12 +113,8 @@ class Examination:
         return self.findings
 
     def _table(self, folder: Path, example: str) -> tuple[Table | None, list[str]]:
-        if self._component.kind == "source" and not example.lstrip().startswith("from"):
-            example = f"from = {example}"
-        target = example.split("[target.")[-1].split("]")[0] if "[target." in example else ""
-        text = _SHAPES[self._component.kind].format(example=example, name=target)
         file = folder / "routes.toml"
-        file.write_text(text)
+        file.write_text(_whole(self._component.kind, example.strip()))
         table, problems = read(file, self._registry, {})
         return table, [str(problem) for problem in problems if problem.severity == "error"]
 
@@ -151,17 +157,21 @@ class Examination:
                 return next(iter(table.targets.values()))
             case "source":
                 return route.sources[0]
+            case "step":
+                return next(step for step in route.do if step.component.name == self._component.name)
             case _:
                 return route.do[0]
 
     async def _once(self, services: BusServices, spec: Any) -> bool:
+        stack = AsyncExitStack()
         try:
-            async with asyncio.timeout(HANG), AsyncExitStack() as stack:
+            async with asyncio.timeout(HANG):
                 opened = await services.open(spec, self._name, stack)
-                if self._component.kind == "target":
-                    await self._delivers(opened, spec, services)
-                if self._component.kind == "source":
-                    await self._runs(opened)
+            try:
+                await self._used(opened, spec, services)
+            finally:
+                async with asyncio.timeout(HANG):
+                    await stack.aclose()
         except TimeoutError:
             return self._note("it opens and closes", False, f"it hangs for over {HANG:g} s")
         except (EsbError, OSError) as error:
@@ -169,6 +179,15 @@ class Examination:
         except Exception as error:
             return self._note("it opens and closes", False, f"{type(error).__name__}: {describe(error)}")
         return True
+
+    async def _used(self, opened: Any, spec: Any, services: BusServices) -> None:
+        match self._component.kind:
+            case "target":
+                await self._delivers(opened, spec, services)
+            case "source":
+                await self._runs(opened)
+            case "step":
+                await self._applies(opened)
 
     async def _delivers(self, target: Any, spec: Any, services: BusServices) -> None:
         if any(item.law.startswith("a delivery") for item in self.findings):
@@ -184,10 +203,47 @@ class Examination:
         self._note("a repeat with the same id is taken too", not isinstance(again, Wrong), str(again))
         self._note("it can be cancelled at any await", *await _cancelled(lambda: target.deliver(delivery)))
 
+    async def _applies(self, step: Any) -> None:
+        """A tree and bytes: what the step cannot use it refuses in words, and it leaves what it was given as it is."""
+        if any(item.law.startswith("a message") for item in self.findings):
+            return
+        for body in ({"id": "check"}, b"check"):
+            given = copy.deepcopy(body)
+            said = await self._applied(step, given)
+            kept = not isinstance(said, Wrong)
+            law = f"a message with {'a tree' if isinstance(body, dict) else 'bytes'} gives messages, or is refused"
+            self._note(law, kept, said)
+            if given != body:
+                self._note("it leaves the body that it was given", False, f"{body!r} became {given!r:.80}")
+
+    async def _applied(self, step: Any, body: Any) -> str:
+        now = 1_750_000_000.0
+        raw = body if isinstance(body, bytes) else b""
+        message = Message(
+            uid=new_uid(now), route="check", accepted_at=now, body=body, raw=raw, headers=Headers({}), source={}
+        )
+        try:
+            made = step.apply(message)
+            if inspect.isawaitable(made):
+                async with asyncio.timeout(HANG):
+                    made = await made
+        except (MessageError, Dropped) as refusal:
+            return f"{type(refusal).__name__}: {describe(refusal)}"
+        except Exception as error:
+            return Wrong(f"{type(error).__name__}: {describe(error)} (raise MessageError for what cannot be used)")
+        if type(made) not in (list, tuple) or any(type(item) is not Message for item in made):
+            return Wrong(f"it gave {type(made).__name__}, not a sequence of Messages")
+        return f"{len(made)} message{'' if len(made) == 1 else 's'}"
+
     async def _runs(self, source: Any) -> None:
         if any(item.law.startswith("it runs") for item in self.findings):
             return
-        self._note("it runs until it is cancelled", *await _cancelled(lambda: source.run(Refusing())))
+        running = asyncio.ensure_future(source.run(Refusing()))
+        await asyncio.sleep(0.05)
+        if running.done() and running.exception() is None:
+            self._note("it runs until it is cancelled", False, "it ended by itself")
+            return
+        self._note("it runs until it is cancelled", *await _ends(running))
 
 
 class Refusing:
@@ -226,6 +282,10 @@ async def _cancelled(call: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[bool
     """Cancels after a few turns of the loop: what is cancelled must end, and not with another error."""
     task = asyncio.ensure_future(call())
     await asyncio.sleep(0.05)
+    return await _ends(task)
+
+
+async def _ends(task: asyncio.Future[Any]) -> tuple[bool, str]:
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=HANG)
     if not done:

@@ -19,7 +19,7 @@ from esb.message import Delivery
 from esb.plugins import Registry, load_plugins
 from esb.ports import Accepted, Component, Context, Incoming, Receipt, Reply, Target
 from esb.table.load import load
-from esb.table.model import Table
+from esb.table.model import RouteSpec, Table
 
 Answer = str | int | Exception | Reply | Callable[[Delivery], Any]
 PATIENCE = 2000
@@ -170,8 +170,13 @@ def _component(double: Double, real: Component[Any]) -> Component[Any]:
 
 
 def without_sources(table: Table) -> Table:
-    """The same table with its sources closed: messages come by `send` alone."""
-    return replace(table, routes={name: replace(route, paused="in a test") for name, route in table.routes.items()})
+    """The same table with its sources closed, so that no port is opened: messages come by `send` alone."""
+    return replace(table, routes={name: _without_source(route) for name, route in table.routes.items()})
+
+
+def _without_source(route: RouteSpec) -> RouteSpec:
+    silent = [replace(source, component=replace(source.component, closed=None)) for source in route.sources]
+    return replace(route, paused="in a test", sources=tuple(silent))
 
 
 @asynccontextmanager
@@ -183,14 +188,16 @@ async def running(
     folder: Path | None = None,
     clock: VirtualClock | None = None,
     real: Sequence[str] = (),
+    sources: bool = False,
 ) -> AsyncIterator[Harness]:
-    """A bus from a table's text (with the files it names) or from its file, with doubles for all targets but `real`."""
+    """A bus from a table's text (with the files it names) or from its file, with doubles for all targets but `real`;
+    `sources` run too where that is asked for."""
     with tempfile.TemporaryDirectory() as made:
         place = folder or Path(made)
         file = write_table(place, text, files or {})
         registry = load_plugins(extra=plugins)
         table = load(file, registry)
-        async with running_table(table, registry, Path(made), clock=clock, real=real) as harness:
+        async with running_table(table, registry, Path(made), clock=clock, real=real, sources=sources) as harness:
             yield harness
 
 
@@ -207,14 +214,21 @@ def write_table(place: Path, text: str | Path, files: Mapping[str, str | bytes])
 
 @asynccontextmanager
 async def running_table(
-    table: Table, registry: Registry, data: Path, *, clock: VirtualClock | None = None, real: Sequence[str] = ()
+    table: Table,
+    registry: Registry,
+    data: Path,
+    *,
+    clock: VirtualClock | None = None,
+    real: Sequence[str] = (),
+    sources: bool = False,
 ) -> AsyncIterator[Harness]:
     """A bus from a loaded table, its store in `data`."""
     clock = clock or VirtualClock()
     doubles = {name: Double(name) for name in table.targets}
     doubled = with_doubles(table, doubles)
     targets = {name: table.targets[name] if name in real else spec for name, spec in doubled.targets.items()}
-    quiet = without_sources(replace(doubled, targets=targets))
+    placed = replace(doubled, targets=targets)
+    quiet = placed if sources else without_sources(placed)
     placed = replace(quiet, bus=replace(quiet.bus, data=str((data / "var").resolve())))
     async with open_bus(placed, registry, clock=clock, durable=False) as bus:
         yield Harness(bus, clock, doubles)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from esb.cli.asking import Failed, json_option, load_table, paths, plugins_of, show, table_of, table_option
+from esb.cli.drafts import DRAFTS
 from esb.errors import ConfigError
 from esb.plugins import PluginFile
 from esb.table.places import find_table
@@ -62,14 +63,17 @@ def _listed(answer: Any) -> None:
 
 @plugin.command("new", epilog="Example: esb plugin new fax")
 @click.argument("name")
+@click.option("--kind", type=click.Choice(sorted(DRAFTS)), default="target", help="What it brings.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("adapters"), help="Where it is written.")
 @json_option
-def new(name: str, folder: Path, as_json: bool) -> None:
-    """Write one working adapter with its test: a target that appends each message to a file."""
+def new(name: str, kind: str, folder: Path, as_json: bool) -> None:
+    """Write one working plugin with its test: a target that appends each message to a file, a source that takes a
+    message a line, or a step that stamps each message."""
     if not name.isidentifier() or not name.islower():
         raise Failed(f"{name!r} cannot be a plugin's name: lower-case letters, digits and _", 2)
     folder.mkdir(mode=0o755, exist_ok=True)
-    made = {folder / f"{name}.py": _PLUGIN, folder / f"test_{name}.py": _TEST}
+    draft, test = DRAFTS[kind]
+    made = {folder / f"{name}.py": draft, folder / f"test_{name}.py": test}
     for path, text in made.items():
         if path.exists():
             raise Failed(f"{path} is there already", 2)
@@ -102,93 +106,3 @@ def _checked(answer: Any) -> None:
         for item in answer["findings"]
     ]
     table_of(rows, ["", "component", "law", "what was seen"])
-
-
-_PLUGIN = '''"""The target `NAME`: appends each message to a file. Change `deliver` to reach your system."""
-
-import asyncio
-from contextlib import asynccontextmanager
-from pathlib import Path
-
-from msgspec import Struct
-
-from esb import Component, Receipt, Unavailable, hook
-
-
-class CLASSOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """`path` is the file that messages are appended to."""
-
-    path: str
-
-
-class CLASS:
-    """Return means delivered; raise means not: Unavailable, Throttled, Unauthorized, Rejected, MaybeSent."""
-
-    def __init__(self, path):
-        self._path = path
-
-    async def deliver(self, delivery):
-        body = await delivery.body()
-        try:
-            await asyncio.to_thread(self._append, delivery.id.encode() + b" " + body + b"\\n")
-        except OSError as error:
-            raise Unavailable(f"{self._path} cannot be written: {error}") from error
-        return Receipt(note=f"{len(body)} bytes")
-
-    def _append(self, line):
-        with self._path.open("ab") as file:
-            file.write(line)
-
-
-@asynccontextmanager
-async def open_NAME(options, context):
-    yield CLASS(context.folder / options.path)
-
-
-@hook
-def esb_targets():
-    return [
-        Component(
-            kind="target",
-            name="NAME",
-            about="Appends each message to a file",
-            options=CLASSOptions,
-            main="path",
-            open=open_NAME,
-            example='[target.out]\\nNAME = "out.log"',
-        )
-    ]
-'''
-_TEST = '''"""A route that ends in NAME: run it with `python -m pytest adapters`."""
-
-import asyncio
-import sys
-from pathlib import Path
-
-from esb.testing import running
-
-sys.path.insert(0, str(Path(__file__).parent))
-import NAME
-
-TABLE = """
-esb = 1
-[defaults]
-owner = "tests@example.org"
-[target.out]
-NAME = "out.log"
-[route.all]
-from = { http = "POST /all" }
-to = ["out"]
-"""
-
-
-async def deliver(folder):
-    async with running(TABLE, plugins=[NAME], folder=folder, real=["out"]) as bus:
-        await bus.send("all", "hello")
-        await bus.settled()
-
-
-def test_a_message_is_appended(tmp_path):
-    asyncio.run(deliver(tmp_path))
-    assert (tmp_path / "out.log").read_text().endswith(" hello\\n")
-'''

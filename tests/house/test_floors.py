@@ -15,7 +15,7 @@ FLOORS = {
     2: "table routing retry contracts mapping auth secrets conversion",
     3: "blueprint stepping pipeline planners store broker",
     4: "replies intake relay dispatch gate deadlines cutting splitting sources pauses services threads watchdog",
-    5: "bus testing explain tabletest conformance",
+    5: "bus testing fixtures explain tabletest conformance",
     6: "admin cli",
 }
 FLOOR = {name: number for number, names in FLOORS.items() for name in names.split()}
