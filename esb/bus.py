@@ -99,7 +99,7 @@ class Bus:
         self.sources: list[SourceState] = []
         self.pauses = Pauses(table, store, services, self.lanes, self.sources)
         self.waiters = Waiters(clock)
-        self.watchdog = Watchdog(float(table.bus.step_timeout), self._stalled)
+        self.watchdog = Watchdog(float(table.bus.step_timeout), self._stalled, self.pauses.last_words)
         self._tasks = tasks
         self._source_tasks: list[asyncio.Task[None]] = []
         self._old: dict[str, dict[str, Planner]] = {}
@@ -202,6 +202,8 @@ class Bus:
         await self.pauses.restore()
         await self._park_homeless()
         for lane in self.lanes.values():
+            if lane.spec.order_by is not None and lane.spec.when_stuck != "block":
+                await self.store.heed_stuck(lane.name, lane.spec.when_stuck)
             lane.hold_expiry = self._clock_held()
             if lane.spec.off is None:
                 self._tasks.start(lane.run(), name=f"target {lane.name}")

@@ -46,7 +46,7 @@ class Cut:
     def start(self, skip: int) -> MessageError | None:
         """Gets ready and passes over what is made already; the error that nothing of the body can be used for."""
         try:
-            self._watchdog.within(self._row.size, self._start, skip)
+            self._watchdog.within(f"route {self._row.route}", self._row.size, self._start, skip)
         except MessageError as error:
             return error
         return None
@@ -87,12 +87,12 @@ class Cut:
         """The next parts, planned; the error that ends the input, if it does; whether that was all."""
         made: list[NewMessage] = []
         size = 0
-        within = self._watchdog.within
+        within, owner = self._watchdog.within, f"route {self._row.route}"
         try:
-            while (found := within(self._row.size, next, self._parts, None)) is not None:
+            while (found := within(owner, self._row.size, next, self._parts, None)) is not None:
                 part, last = found
                 self._index += 1
-                made.append(within(len(part.raw), self._plan, part, last))
+                made.append(within(owner, len(part.raw), self._plan, part, last))
                 size += len(part.raw)
                 if len(made) >= CHUNK_PARTS or size >= CHUNK_BYTES:
                     return made, None, last

@@ -81,6 +81,7 @@ class Lane:
     ) -> None:
         self.spec = spec
         self.name = spec.name
+        self._owner = f"target {spec.name}"
         self.window = window
         self.gate = Gate(spec, post.clock, post.store, post.health)
         self._policy = policy
@@ -211,7 +212,7 @@ class Lane:
         deadline = self._deadlines.begin(task)
         try:
             delivering = self._target.deliver(delivery)
-            receipt = await (self._post.watchdog.driven(delivering) if self._foreign else delivering)
+            receipt = await (self._post.watchdog.driven(self._owner, delivering) if self._foreign else delivering)
         except asyncio.CancelledError as error:
             if deadline.end():
                 raise MaybeSent(f"no answer within {self.spec.timeout}", code="D451") from error
@@ -294,7 +295,7 @@ class Lane:
             ms=(now - started) * 1000,
         )
         # While a jump of the clock is not agreed to, nobody knows how old anything is (R12).
-        age = 0.0 if self.hold_expiry else self.gate.age(row.accepted_at, now)
+        age = 0.0 if self.hold_expiry else self.gate.age(row.since or row.accepted_at, now)
         history = History(row.id, row.attempts + 1, age)
         disposition = decide(self._post.policies.get(row.route, self._policy), failure, history, now)
         self._dispose(row, failure, disposition, attempt)

@@ -64,6 +64,7 @@ class Intake:
         self._door = door
         self._targets = planner.blueprint.targets
         self._name = f"route.{self._route}"
+        self._owner = f"route {self._route}"
 
     async def __call__(self, message: Incoming, /) -> Accepted:
         """On disk when it returns; raises Busy, Closing, a MessageError (refused) or StoreError (unknown)."""
@@ -192,8 +193,8 @@ class Intake:
     async def _plan(self, message: Message, body: NewBody, once: str | None) -> Plan:
         blueprint, watchdog = self._planner.blueprint, self._door.watchdog
         if blueprint.blocking or (body.size > OFF_LOOP and not blueprint.opaque):
-            return await watchdog.threaded(body.size, self._planner.plan, message, body, once=once)
-        return watchdog.guard(self._planner.plan, message, body, once=once)
+            return await watchdog.threaded(self._owner, body.size, self._planner.plan, message, body, once=once)
+        return watchdog.guard(self._owner, self._planner.plan, message, body, once=once)
 
     async def _keep_large(self, message: NewMessage) -> NewMessage:
         """Planned bodies that are large become files before the rows that name them."""

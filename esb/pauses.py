@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 
 from esb.dispatch import Lane
@@ -12,6 +13,9 @@ from esb.sources import SourceState
 from esb.store import Store
 from esb.store.records import KeptPause
 from esb.table.model import RouteSpec, Table
+
+ENDED = "ended-for"
+"""The file in the store's folder that says what the process was ended for."""
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +41,29 @@ class Pauses:
         self._sources = sources
         self._routes: dict[str, KeptPause] = {}
 
+    def last_words(self, owner: str, seconds: float) -> None:
+        """The process is ended for the sake of `target NAME` or `route NAME`: the next start opens it paused (R18).
+        Called by the watchdog's thread, while nothing else runs."""
+        with (self._store.folder / ENDED).open("w") as file:
+            file.write(f"{owner}\n{seconds:.0f}")
+            file.flush()
+            os.fsync(file.fileno())
+
+    async def _heed(self) -> None:
+        """Pauses what the process was ended for."""
+        place = self._store.folder / ENDED
+        if not place.exists():
+            return
+        owner, _, seconds = place.read_text().partition("\n")
+        scope, _, name = owner.partition(" ")
+        reason = f"its code held on for {seconds} s and could not be stopped, so that the process was ended"
+        log.error("%s is paused: %s", owner, reason)
+        await self._store.set_pause(scope, name, reason=reason, by="bus")
+        place.unlink()
+
     async def restore(self) -> None:
         """What the table pauses, and what was paused when the bus ended. Before anything is started."""
+        await self._heed()
         for lane in self._lanes.values():
             if lane.spec.paused is not None:
                 lane.gate.stop(Pause(lane.spec.paused, by="table"))

@@ -131,6 +131,7 @@ class Window:
         self._changed.clear()
         room = self._rows - len(self._in_hand)
         if room <= self._rows // 4 or self._bytes > WINDOW_BYTES // 2:
+            self._behind = True  # read when there is room again: a retry may have its time meanwhile
             return None
         now = self._clock.now()
         self._behind = False

@@ -125,4 +125,4 @@ async def _serve(state: SourceState, feed: Feed) -> None:
             raise EsbError(f"the source was not open within {OPENING:g} s") from error
         feed.services.health(state.name, "up", "")
         running = source.run(feed.intake(state))
-        await (feed.watchdog.driven(running) if is_foreign(source) else running)
+        await (feed.watchdog.driven(f"route {state.route.name}", running) if is_foreign(source) else running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -23,6 +24,12 @@ from esb.store.records import NewBody, NewMessage, OpenMessage, Progress, Stored
 from esb.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+TURNS = 4
+"""Messages that are planned side by side."""
+
+PAGE = 16
+"""Messages that are looked up at a time."""
 
 AGAIN = 1.0
 """Seconds before staged work that met a full or failing store goes on."""
@@ -51,55 +58,79 @@ class Desk(Struct, frozen=True, kw_only=True):
 
 
 class Splitter:
-    """Continues every open message whose planning is not finished, one chunk of parts a commit."""
+    """Continues every open message whose planning is not finished, one chunk of parts a commit: some at a time, and
+    those that wait for room at a target count for none."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._failed = False
+        self._turns = asyncio.Semaphore(TURNS)
+        self._running: set[int] = set()
+        self._ended: set[int] = set()
+        self._full: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Works off what is staged, then waits for more. Runs until cancelled."""
-        while True:
-            self._desk.wanted.clear()
-            self._failed = False
-            try:
-                await self._all()
-            except StoreError as error:
-                self._wait_for_store(error)
-            if self._failed:
-                await self._desk.clock.sleep(AGAIN)
-                continue
-            await self._desk.wanted.wait()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._desk.wanted.clear()
+                self._failed = False
+                try:
+                    await self._all(tasks)
+                except StoreError as error:
+                    self._wait_for_store(error)
+                await self._desk.wanted.wait()
+                if self._failed:
+                    await self._desk.clock.sleep(AGAIN)
 
     def _wait_for_store(self, error: StoreError) -> None:
         log.warning("staged messages wait for the store: %s", error)
         self._failed = True
+        self._desk.wanted.set()
 
-    async def _all(self) -> None:
+    async def _all(self, tasks: asyncio.TaskGroup) -> None:
         after = 0
-        while rows := await self._desk.store.open_messages(4, after):
+        while True:
+            self._ended.clear()
+            rows = await self._desk.store.open_messages(PAGE, after)
+            if not rows:
+                return
             after = rows[-1].row
-            async with asyncio.TaskGroup() as tasks:
-                for row in rows:
-                    tasks.create_task(self._one(row), name=f"planning {row.uid}")
+            for row in rows:
+                if row.row not in self._running and not self._full[row.route]:
+                    await self._turns.acquire()
+                    if row.row in self._ended or self._full[row.route]:
+                        self._turns.release()
+                        continue
+                    self._running.add(row.row)
+                    tasks.create_task(self._turn(row), name=f"planning {row.uid}")
 
-    async def _one(self, row: OpenMessage) -> None:
-        """One message on; what fails is this message's, never the others'."""
+    async def _turn(self, row: OpenMessage) -> None:
+        """One message on, and the turn to the next."""
+        failure = await self._one(row)
+        self._running.discard(row.row)
+        self._ended.add(row.row)
+        self._turns.release()
+        if failure is not None:
+            self._wait_for_store(failure)
+
+    async def _one(self, row: OpenMessage) -> StoreError | None:
+        """What fails is this message's, never the others'; gives why it waits for the store."""
         deaths = self._desk.store.crashed("claim", _place(row, row.parts_done))
         try:
             if deaths >= POISON:
-                await self._give_up(row, f"poison: the process died {deaths} times while this was being planned")
-            else:
-                await self._go_on(row)
+                return await self._give_up(row, f"poison: the process died {deaths} times while this was being planned")
+            await self._go_on(row)
         except StoreError as error:
-            self._wait_for_store(error)
+            return error
         except OSError as error:
             # A disk or a limit of the machine: the message can wait for that.
-            self._wait_for_store(StoreError(f"{row.uid}: {describe(error)}"))
+            return StoreError(f"{row.uid}: {describe(error)}")
         except Exception as error:
             log.error("planning %s failed", row.uid, exc_info=error)
-            await self._give_up(row, f"its planning failed: {type(error).__name__}: {describe(error)}")
+            return await self._give_up(row, f"its planning failed: {type(error).__name__}: {describe(error)}")
+        return None
 
     def _tell(self, uid: str) -> None:
         """Whoever waits for the planning goes on."""
@@ -107,12 +138,13 @@ class Splitter:
             if not future.done():
                 future.set_result(None)
 
-    async def _give_up(self, row: OpenMessage, reason: str) -> None:
+    async def _give_up(self, row: OpenMessage, reason: str) -> StoreError | None:
         try:
             await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=row.parts_done))
             self._tell(row.uid)
         except StoreError as error:
-            self._wait_for_store(error)
+            return error
+        return None
 
     async def _go_on(self, row: OpenMessage) -> None:
         planner = await self._desk.planners(row.route, row.table_hash)
@@ -153,7 +185,9 @@ class Splitter:
         data = await self._bytes(row)
         body = NewBody(data=data, size=row.size, media=row.media)
         plan = self._part_again if row.made == "part" else self._whole_again
-        new = await self._desk.watchdog.threaded(row.size, plan, planner, row, stored_message(row, data), body)
+        new = await self._desk.watchdog.threaded(
+            f"route {row.route}", row.size, plan, planner, row, stored_message(row, data), body
+        )
         made = new.made_messages
         progress = Progress(
             message=row, made=made, deliveries=new.deliveries, stage=new.stage, state=new.state, reason=new.reason,
@@ -212,7 +246,7 @@ class Splitter:
             await self._commit(Progress(message=row, made=made, stage=stage, next_index=done, state=state))  # type: ignore[arg-type]
             if finished:
                 return
-            await self._room(planner)
+            await self._room(planner, row.route)
 
     async def _end(self, row: OpenMessage, done: int, error: MessageError) -> None:
         """The input is broken from here on: the parent ends quarantined, the parts made stand (R5)."""
@@ -220,10 +254,18 @@ class Splitter:
         reason = f"{done} parts made{place}: {error}"
         await self._commit(Progress(message=row, state="quarantined", reason=reason, next_index=done))
 
-    async def _room(self, planner: Planner) -> None:
-        """Waits while a target's backlog is full: a split makes no more than its targets may hold."""
+    async def _room(self, planner: Planner, route: str) -> None:
+        """Waits while a target's backlog is full: a split makes no more than its targets may hold. Its turn is
+        another's meanwhile, and no other message of its route is begun."""
+        if self._desk.store.room(planner.blueprint.targets) is None:
+            return
+        self._full[route] += 1
+        self._turns.release()
         while self._desk.store.room(planner.blueprint.targets) is not None:
             await self._desk.clock.sleep(AGAIN)
+        self._full[route] -= 1
+        self._desk.wanted.set()
+        await self._turns.acquire()
 
     async def _commit(self, progress: Progress) -> None:
         rows = await asyncio.shield(self._desk.store.progress(progress))

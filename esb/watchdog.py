@@ -43,9 +43,10 @@ class Stopped(StepTimeout):
 class Stretch:
     """One stretch of code in a thread: what it is, until when it may compute, and when the process gives it up."""
 
-    __slots__ = ("end", "fired", "name", "time", "until")
+    __slots__ = ("end", "fired", "name", "owner", "time", "until")
 
-    def __init__(self, name: str, seconds: float) -> None:
+    def __init__(self, owner: str, name: str, seconds: float) -> None:
+        self.owner = owner
         self.name = name
         self.time = seconds
         self.until = time.monotonic() + seconds
@@ -54,12 +55,20 @@ class Stretch:
 
 
 class Watchdog:
-    """Watches what computes, on the loop and in threads. A guarded call costs two assignments; a thread looks ten
-    times a second."""
+    """Watches what computes, on the loop and in threads. A guarded call costs three assignments; a thread looks ten
+    times a second. `owner` is on whose account something computes (`route orders`, `target erp`); `ended` hears of it,
+    and for how many seconds it held on, just before the process is ended for its sake."""
 
-    def __init__(self, step_timeout: float, stalled: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        step_timeout: float,
+        stalled: Callable[[str, float], None] | None = None,
+        ended: Callable[[str, float], None] | None = None,
+    ) -> None:
         self._timeout = step_timeout
         self._stalled = stalled or (lambda name, seconds: None)
+        self._last_words = ended or (lambda owner, seconds: None)
+        self._owner = ""
         self._since = 0.0
         self._begun = 0.0
         self._stop = threading.Event()
@@ -67,8 +76,9 @@ class Watchdog:
         self._threads: dict[int, Stretch] = {}
         self._lock = threading.Lock()
 
-    def guard(self, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    def guard(self, owner: str, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         """Runs a call on the loop; raises StepTimeout in it when it computes longer than `step_timeout`."""
+        self._owner = owner
         self._since = self._begun = time.monotonic()
         try:
             return call(*arguments, **options)
@@ -82,11 +92,12 @@ class Watchdog:
             self._stalled(getattr(what, "__qualname__", repr(what)), took)
 
     @types.coroutine
-    def driven(self, coroutine: Coroutine[Any, Any, R]) -> Generator[Any, Any, R]:
+    def driven(self, owner: str, coroutine: Coroutine[Any, Any, R]) -> Generator[Any, Any, R]:
         """Awaits a stranger's coroutine; each stretch between two of its waits is guarded like a call."""
         given: Any = None
         error: BaseException | None = None
         while True:
+            self._owner = owner
             self._since = self._begun = time.monotonic()
             try:
                 waited = coroutine.send(given) if error is None else coroutine.throw(error)
@@ -100,19 +111,19 @@ class Watchdog:
             except BaseException as thrown:
                 error = thrown
 
-    async def threaded(self, size: int, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    async def threaded(self, owner: str, size: int, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         """Runs a call that works on `size` bytes in a thread; StepTimeout is raised in it after `step_timeout` and a
         second more for each megabyte."""
 
         def guarded() -> R:
-            return self.within(size, call, *arguments, **options)
+            return self.within(owner, size, call, *arguments, **options)
 
         return await asyncio.to_thread(guarded)
 
-    def within(self, size: int, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    def within(self, owner: str, size: int, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         """The same in the thread that asks."""
         thread = threading.get_ident()
-        stretch = Stretch(getattr(call, "__qualname__", repr(call)), self._timeout + size * PER_BYTE)
+        stretch = Stretch(owner, getattr(call, "__qualname__", repr(call)), self._timeout + size * PER_BYTE)
         with self._lock:
             self._threads[thread] = stretch
         try:
@@ -153,7 +164,7 @@ class Watchdog:
         if not since:
             return
         if now - begun > self._timeout + GIVE_UP:
-            self._end("the loop", self._main or 0, now - begun)
+            self._end(self._owner, "the loop", self._main or 0, now - begun)
         elif now - since > self._timeout:
             os.kill(os.getpid(), signal.SIGALRM)
 
@@ -161,7 +172,8 @@ class Watchdog:
         with self._lock:
             for thread, stretch in self._threads.items():
                 if now > stretch.end:
-                    self._end(f"the thread of {stretch.name}", thread, now - stretch.end + GIVE_UP + stretch.time)
+                    held = now - stretch.end + GIVE_UP + stretch.time
+                    self._end(stretch.owner, f"the thread of {stretch.name}", thread, held)
                 elif now > stretch.until:
                     stretch.fired = True
                     stretch.until = now + self._timeout
@@ -174,8 +186,10 @@ class Watchdog:
             self._since = time.monotonic()
             raise StepTimeout(f"computed for longer than {self._timeout:g} s and was stopped")
 
-    def _end(self, what: str, thread: int, held: float) -> None:
+    def _end(self, owner: str, what: str, thread: int, held: float) -> None:
         frame = sys._current_frames().get(thread)
         where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
-        log.critical("%s is held for %.0f s by code that cannot be stopped; ending the process\n%s", what, held, where)
+        said = "%s is held for %.0f s by code of %s that cannot be stopped; ending the process\n%s"
+        log.critical(said, what, held, owner, where)
+        self._last_words(owner, held)
         os._exit(70)

@@ -45,7 +45,9 @@ async def at_failing_point(bus: Bus, found: Opened, data: bytes) -> bytes | None
     json = bus.services.codec("json", {})
     message = _first(found, data)
     try:
-        return await bus.watchdog.threaded(len(data), _planned, planner, message, NewBody(data=data), json)
+        return await bus.watchdog.threaded(
+            f"route {message.route}", len(data), _planned, planner, message, NewBody(data=data), json
+        )
     except MessageError:
         return None
 

@@ -17,6 +17,9 @@ _NEXT = """SELECT id, state, due FROM delivery WHERE target = ? AND order_key = 
 ORDER BY seq LIMIT 1"""
 _PARK = """UPDATE delivery SET state = 'parked', error = ?, fingerprint = ? WHERE target = ? AND order_key = ?
 AND line IS NOT NULL AND state = 'due' AND due IS NULL"""
+_STUCK = f"""SELECT id, order_key FROM delivery WHERE target = ? AND line = {STANDS} AND state IN ('dead', 'parked')
+AND seq = (SELECT min(seq) FROM delivery h WHERE h.target = delivery.target AND h.order_key = delivery.order_key
+AND h.line IS NOT NULL)"""
 BEHIND = "key-stuck: an earlier delivery of this key is stuck"
 
 # Places in a delivery's row as `rows.add_deliveries` builds it.
@@ -84,6 +87,18 @@ def park_line(work: Work, row: int, target: str, key: str) -> int:
     work.db.execute("UPDATE delivery SET line = ? WHERE id = ?", (STUCK, row))
     parked = work.db.execute(_PARK, (BEHIND, fingerprint(BEHIND), target, key))
     return parked.rowcount
+
+
+def heed(work: Work, target: str, when_stuck: str) -> int:
+    """What stands stuck at the head of a line, after a death or under another table, is dealt with as the target says
+    now; gives for how many lines."""
+    stuck = work.db.execute(_STUCK, (target,)).fetchall()
+    for row, key in stuck:
+        if when_stuck == "skip":
+            leave(work, row, target, key)
+        else:
+            park_line(work, row, target, key)
+    return len(stuck)
 
 
 def is_head(db: sqlite3.Connection, row: int, target: str, key: str) -> bool:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from esb.clock import Clock
 from esb.errors import EsbError, OutcomeUnknown, StoreError
-from esb.store import dead_letters, reading
+from esb.store import dead_letters, order, reading
 from esb.store.account import Account
 from esb.store.backlog import Backlog
 from esb.store.backup import back_up
@@ -218,6 +218,10 @@ class Store:
     async def now(self, target: str) -> int:
         """Clears the retry clocks of a target ("it is back"); gives how many rows are due because of it."""
         return await self._in_chunks(lambda work: dead_letters.now(work, target, AT_ONCE))
+
+    async def heed_stuck(self, target: str, when_stuck: str) -> int:
+        """Lines whose head is stuck are dealt with as `when_stuck` says now (R14); gives how many."""
+        return await self.act(lambda work: order.heed(work, target, when_stuck))
 
     async def park_unknown(self, known: Sequence[str]) -> int:
         """Rows of targets that are in no table any more are parked as no-target (R11); gives how many."""

@@ -109,6 +109,19 @@ async def test_a_target_that_holds_the_loop_is_named_and_ends_the_process_faults
         assert await ended(house) == 70
         assert "the loop is held for" in house.tail()
         assert "time.sleep(60)" in house.tail(), "with the line it stands in"
+        assert "code of target odd" in house.tail()
+    house = House(tmp_path)
+    async with running(house, port):
+        _, status = await house.ask("/status")
+        paused = {item["name"]: item["paused"] for item in status["targets"]}
+        assert "could not be stopped" in paused["odd"], "R18: the next start opens it paused"
+        assert paused["out"] == ""
+        assert await post(port, b"x") == 202
+        await until(lambda: taken(tmp_path) == [b"x"], "the others go on")
+        resume = [*ESB, "resume", "target", "odd"]
+        said = await asyncio.to_thread(subprocess.run, resume, cwd=tmp_path, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        assert house.stop() == 0
 
 
 async def test_a_plugin_that_litters_the_process_does_not_stop_the_bus_faults_50(tmp_path: Path) -> None:
