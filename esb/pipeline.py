@@ -327,8 +327,10 @@ class Planner:
         )
         new = NewBody(data=data, size=len(data), media=media)
         plan = planner.plan(handed, new, made="route", may_refuse=False)
-        once_for = None if plan.key is None else float(planner.spec.once_for)
-        walk.handed.append(plan.message if once_for is None else replace(plan.message, once_for=once_for))
+        made = plan.message
+        if plan.key is not None:
+            made = replace(made, once=plan.key, once_for=float(planner.spec.once_for))
+        walk.handed.append(made)
 
     def _ended(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from esb.errors import Invalid, StoreError
 from esb.store.opening import as_disk_error, sync_folder
 from esb.store.records import NewBody
+
+log = logging.getLogger(__name__)
 
 INLINE = 65_536
 """Bodies up to this many bytes live in the row."""
@@ -152,8 +155,11 @@ class Bodies:
             self._loose.extend(names)
             return
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                self.path(name).unlink()
+            try:
+                self.path(name).unlink(missing_ok=True)
+            except OSError as error:
+                # Its row is gone: the next start sweeps it.
+                log.warning("the body %s cannot be removed: %s", self.path(name), error)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -30,6 +30,8 @@ _FOUND = """SELECT d.message, d.state, d.target, d.order_key, d.line, d.size, d.
 d.edited, d.params, m.uid, d.round FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"""
 _AGAIN = """UPDATE delivery SET state = 'due', due = ?, seq = ?, line = ?, attempts = 0, crashes = 0, error = '',
 fingerprint = NULL, ended_at = NULL, since = ?, expires = ? WHERE id = ?"""
+_NAMED = """SELECT 1 FROM message WHERE id = :message AND :body IN (body, edited)
+UNION ALL SELECT 1 FROM delivery WHERE message = :message AND :body IN (body, edited) LIMIT 1"""
 _ROUND = """INSERT INTO delivery (id, message, target, nr, round, state, due, order_key, seq, line, body, edited, size,
 params, since) VALUES (?, ?, ?, ?, ?, 'due', ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
@@ -95,7 +97,7 @@ def _release(work: Work, number: int, found: Row, at: float) -> None:
     if key is not None:
         # One that still stands in its key's line keeps its place; one that was passed by goes last.
         place = work.db.execute("SELECT seq FROM delivery WHERE id = ?", (number,)).fetchone()[0]
-        seq = place if line is not None else _last_place(work)
+        seq = place if line is not None else order.last_place(work, target, key)
         head = order.is_head(work.db, number, target, key)
     ends = None if expires is not None and expires <= work.now else expires
     due = at if head else None
@@ -103,12 +105,6 @@ def _release(work: Work, number: int, found: Row, at: float) -> None:
     work.db.execute(_AGAIN, given)
     work.entries.moved(target, accepted_at, size, state, "due")
     outbox.reopen(work, message)
-
-
-def _last_place(work: Work) -> int:
-    """A place in a line behind all others: places are delivery numbers."""
-    work.numbers.delivery += 1
-    return work.numbers.delivery
 
 
 def resend(work: Work, rows: Iterable[int], act: Act) -> Acted:
@@ -126,9 +122,9 @@ def resend(work: Work, rows: Iterable[int], act: Act) -> Acted:
         last = work.db.execute(
             "SELECT max(round) FROM delivery WHERE message = ? AND target = ? AND nr = ?", (message, target, nr)
         ).fetchone()[0]
-        new = _last_place(work)
+        new = work.numbers.next_delivery()
         head = key is None or order.is_head(work.db, new, target, key)
-        place, stands = (None, None) if key is None else (new, order.STANDS)
+        place, stands = (None, None) if key is None else (order.last_place(work, target, key), order.STANDS)
         due = _paced(work.now, act.ahead + count) if head else None
         given = (new, message, target, nr, last + 1, due, key, place, stands, body, edited, size, params, work.now)
         work.db.execute(_ROUND, given)
@@ -174,8 +170,8 @@ def edit_delivery(work: Work, number: int, body: NewBody, act: Act) -> Acted:
         name = f"delivery {number}" if found is None else _name(found)
         raise StoreError(f"{name} is not held: only what is dead or parked can be edited")
     place = _add(work, body)
-    _drop(work, found[10])
     work.db.execute("UPDATE delivery SET edited = ?, size = ? WHERE id = ?", (place, body.size, number))
+    _drop(work, found[10], found[0])
     if found[1] in WAITING:
         work.entries.wait(found[2], 0, body.size - found[5])
     note(work, act, f"delivery {_name(found)}")
@@ -188,8 +184,8 @@ def edit_message(work: Work, number: int, body: NewBody, act: Act) -> Acted:
     if found is None or found[0] not in HELD:
         raise StoreError(f"message {number} is not held: only what waits for a person can be edited")
     place = _add(work, body)
-    _drop(work, found[1])
     work.db.execute("UPDATE message SET edited = ? WHERE id = ?", (place, number))
+    _drop(work, found[1], number)
     note(work, act, f"message {found[2]}")
     return Acted(1)
 
@@ -201,9 +197,9 @@ def _add(work: Work, body: NewBody) -> int:
     return place
 
 
-def _drop(work: Work, body: int | None) -> None:
-    """An earlier edit that was never sent."""
-    if body is None:
+def _drop(work: Work, body: int | None, message: int) -> None:
+    """An earlier edit that nothing of its message was planned or sent with."""
+    if body is None or work.db.execute(_NAMED, {"body": body, "message": message}).fetchone() is not None:
         return
     file = work.db.execute("SELECT file FROM body WHERE id = ?", (body,)).fetchone()
     if file is not None and file[0] is not None:
@@ -239,7 +235,8 @@ def discard_messages(work: Work, rows: Iterable[int], act: Act) -> Acted:
     count = 0
     for number in rows:
         found = work.db.execute(
-            "SELECT route, accepted_at, state, uid FROM message WHERE id = ? AND worst < 5", (number,)
+            "SELECT route, accepted_at, state, uid FROM message WHERE id = ? AND (worst < 5 OR state <> 'dead')",
+            (number,),
         ).fetchone()
         if found is None or found[2] not in HELD:
             continue

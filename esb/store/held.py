@@ -97,7 +97,8 @@ _NAMES = {
 # The first terms repeat those of the indexes: SQLite does not see by itself that these cover one state.
 _HELD_DELIVERIES = """FROM delivery d INDEXED BY delivery_held JOIN message m ON m.id = d.message
 WHERE d.state IN ('dead', 'parked') AND d.state = :state"""
-_HELD_MESSAGES = """WHERE m.state IN ('quarantined', 'unmatched', 'dead') AND m.state = :state AND m.worst < 5"""
+_HELD_MESSAGES = """WHERE m.state IN ('quarantined', 'unmatched', 'dead') AND m.state = :state
+AND (m.worst < 5 OR m.state <> 'dead')"""
 _DELIVERY = f"""SELECT d.id, m.uid, d.target, d.nr, d.round, m.route, d.state, d.error, {_NAMES["d"]}, m.accepted_at,
 d.ended_at, d.attempts, d.crashes, d.size, d.edited IS NOT NULL"""
 _MESSAGE = f"""SELECT m.id, m.uid, m.route, m.state, m.reason, {_NAMES["m"]}, m.accepted_at, m.closed_at,

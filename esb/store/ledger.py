@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from esb.errors import Conflict
 from esb.ids import derived_uid
 from esb.store.records import Acceptance, Stored
-from esb.store.rows import Draft, Row
+from esb.store.rows import Draft
 from esb.store.work import Work
 
 CLAIM = "claim"
@@ -91,7 +90,7 @@ def _known(
                 return _conflict(name)
             return Stored(uid=first.outcome.uid, duplicate=True, state=first.outcome.state)
         found = work.db.execute(_FIND, name).fetchone()
-        if found is None or found[4] <= work.now:
+        if found is None or work.over(found[4]):
             continue
         if name[0] != CLAIM and found[0] != acceptance.payload:
             return _conflict(name)
@@ -116,7 +115,7 @@ def _entries(
     return [(*name, acceptance.payload, uid, lives.get(name[0], now + acceptance.once_for)) for name in asked]
 
 
-def resolve_repeat(db: sqlite3.Connection, item: Draft, now: float) -> bool:
+def resolve_repeat(work: Work, item: Draft) -> bool:
     """What to do about a uid that is on disk already (looked at when a batch failed): True when the draft is a repeat.
 
     A key used anew after its time has the uid of its first message, derived from it; while that one is still kept, the
@@ -126,45 +125,63 @@ def resolve_repeat(db: sqlite3.Connection, item: Draft, now: float) -> bool:
     if acceptance is None:
         return False
     uid = acceptance.message.uid
-    found = db.execute("SELECT id, state FROM message WHERE uid = ?", (uid,)).fetchone()
+    found = work.db.execute("SELECT id, state FROM message WHERE uid = ?", (uid,)).fetchone()
     if found is None:
         return False
     if acceptance.key is None:
         item.outcome = Stored(uid=uid, duplicate=True, state=found[1], message=found[0])
         return True
-    known = db.execute(_FIND, names(acceptance)[-1]).fetchone()
-    if known is None or known[4] <= now:
+    known = work.db.execute(_FIND, names(acceptance)[-1]).fetchone()
+    if known is None or work.over(known[4]):
         _rename(item, derived_uid(uid, "again", repr(acceptance.message.accepted_at)))
     return False
 
 
-def drop_repeats(db: sqlite3.Connection, item: Draft, now: float) -> None:
-    """Of the messages that a draft hands to other routes, those that their route's once-key knows are not made again
-    (looked at when a batch failed); the message that would have made them says so."""
-    for uid, lives in (item.once or {}).items():
-        found = db.execute("SELECT accepted_at FROM message WHERE uid = ?", (uid,)).fetchone()
-        if found is None:
-            continue
-        place = next(index for index, row in enumerate(item.messages) if row[1] == uid)
-        if now - found[0] > lives:
-            _renamed(item, place, derived_uid(uid, "again", repr(now)))
-        else:
-            _leave_out(item, item.messages.pop(place))
+def admit_handed(work: Work, drafts: Sequence[Draft]) -> Mapping[int, str]:
+    """Of the messages that drafts hand to routes with a once-key, those that are known are not made again; the others
+    get their entries. The message that would have made one says so; gives what those are to say that stand in no draft,
+    by their rows."""
+    notes: dict[int, str] = {}
+    for item in drafts:
+        for once in item.once or ():
+            place = next((index for index, row in enumerate(item.messages) if row[1] == once.uid), None)
+            if place is None:
+                continue  # it went with the one that would have handed it on
+            name = (once_scope(once.route, once.caller), once.key)
+            found = work.db.execute(_FIND, name).fetchone()
+            if found is not None and not work.over(found[4]):
+                other = "" if found[0] == once.payload else ", with another body"
+                reason = f"duplicate: route {once.route} has the key {once.key!r:.80} already{other}"
+                _leave_out(work, item, place, reason, notes)
+                continue
+            uid = once.uid
+            if work.db.execute("SELECT 1 FROM message WHERE uid = ?", (uid,)).fetchone() is not None:
+                uid = derived_uid(uid, "again", repr(work.now))
+                _renamed(item, place, uid)
+            work.db.execute(_WRITE, (*name, once.payload, uid, work.now + once.lives))
+    return notes
 
 
-def _leave_out(item: Draft, gone: Row) -> None:
-    """A message's rows out of the draft. `gone` is its row as rows.add_message made it."""
+def _leave_out(work: Work, item: Draft, place: int, reason: str, notes: dict[int, str]) -> None:
+    """A message's rows out of the draft, and those of what it hands on. Its row is as rows.add_message made it."""
+    gone = item.messages.pop(place)
     bodies = {gone[16], *(row[9] for row in item.deliveries if row[1] == gone[0])}
+    files = {row[5] for row in item.bodies if row[0] in bodies and row[5] is not None}
+    work.loose += files
+    item.files = None if item.files is None else [name for name in item.files if name not in files]
     item.bodies = [row for row in item.bodies if row[0] not in bodies]
     item.deliveries = [row for row in item.deliveries if row[1] != gone[0]]
     item.rows[:] = [row for row in item.rows if row.message != gone[0]]
     item.keyed = None if item.keyed is None else [row for row in item.keyed if row[2] != gone[0]]
-    first = list(item.messages[0])
-    first[13] = first[13] or f"duplicate: route {gone[8]} has this key already"
-    item.messages[0] = tuple(first)
-    for row in [row for row in item.messages if row[3] == gone[0]]:
-        item.messages.remove(row)
-        _leave_out(item, row)
+    maker = next((index for index, row in enumerate(item.messages) if row[0] == gone[3]), None)
+    if maker is None:
+        notes[gone[3]] = reason
+    else:
+        cells = list(item.messages[maker])
+        cells[13] = cells[13] or reason
+        item.messages[maker] = tuple(cells)
+    while (child := next((at for at, row in enumerate(item.messages) if row[3] == gone[0]), None)) is not None:
+        _leave_out(work, item, child, reason, notes)
 
 
 def _rename(item: Draft, uid: str) -> None:

@@ -12,7 +12,7 @@ from esb.store.work import Work
 STANDS, STUCK = 1, 2
 """A row in its key's line; a stuck head whose line parks (`when_stuck = "park-key"`)."""
 
-_BEFORE = "SELECT max(line) FROM delivery WHERE target = ? AND order_key = ? AND line IS NOT NULL"
+_BEFORE = """SELECT max(line), max(seq) FROM delivery WHERE target = ? AND order_key = ? AND line IS NOT NULL"""
 _NEXT = """SELECT id, state, due FROM delivery WHERE target = ? AND order_key = ? AND line IS NOT NULL
 ORDER BY seq LIMIT 1"""
 _PARK = """UPDATE delivery SET state = 'parked', error = ?, fingerprint = ? WHERE target = ? AND order_key = ?
@@ -28,7 +28,7 @@ _ID, _TARGET, _STATE, _DUE, _KEY, _SEQ, _LINE, _ERROR, _PRINT = 0, 2, 4, 5, 6, 7
 
 def line_up(db: sqlite3.Connection, drafts: Sequence[Draft]) -> None:
     """Gives ordered deliveries of these drafts their places: behind what stands before, on disk or in this batch."""
-    lines: dict[tuple[str, str], int] = {}
+    lines: dict[tuple[str, str], tuple[int, int]] = {}
     for item in drafts:
         if not item.ordered:
             continue
@@ -39,19 +39,22 @@ def line_up(db: sqlite3.Connection, drafts: Sequence[Draft]) -> None:
             line = (row[_TARGET], row[_KEY])
             before = lines.get(line)
             if before is None:
-                before = db.execute(_BEFORE, line).fetchone()[0] or 0
-            lines[line] = max(before, STANDS)
-            item.deliveries[place] = _placed(row, before)
-            if before:
+                stands, last = db.execute(_BEFORE, line).fetchone()
+                before = (stands or 0, last or 0)
+            # Numbers are given out before a transaction: one that commits late must not stand before an earlier one.
+            seq = max(row[_ID], before[1] + 1)
+            lines[line] = (max(before[0], STANDS), seq)
+            item.deliveries[place] = _placed(row, before[0], seq)
+            if before[0]:
                 waits.add(row[_ID])
         if waits:
             _only_due(item, waits)
 
 
-def _placed(row: Row, before: int) -> Row:
+def _placed(row: Row, before: int, seq: int) -> Row:
     """The row in its line: due as the head, else waiting, else parked behind a stuck one."""
     cells = list(row)
-    cells[_SEQ] = row[_ID]
+    cells[_SEQ] = seq
     cells[_LINE] = STANDS
     if before:
         cells[_DUE] = None
@@ -99,6 +102,12 @@ def heed(work: Work, target: str, when_stuck: str) -> int:
         else:
             park_line(work, row, target, key)
     return len(stuck)
+
+
+def last_place(work: Work, target: str, key: str | None) -> int:
+    """A place behind all that stand in a line."""
+    last = work.db.execute(_BEFORE, (target, key)).fetchone()[1] or 0
+    return max(work.numbers.next_delivery(), last + 1)
 
 
 def is_head(db: sqlite3.Connection, row: int, target: str, key: str) -> bool:

@@ -24,12 +24,14 @@ WHERE id IN (SELECT value FROM json_each(?)) AND open = 1 AND worst = 0 AND stag
 _SHRINK = """UPDATE message SET open = open - :n, worst = max(worst, 3),
 closed_at = CASE WHEN open = :n THEN :now END, state = CASE WHEN open > :n THEN 'open'
 WHEN worst <= 3 THEN 'done' WHEN worst = 4 THEN 'expired' ELSE 'dead' END
-WHERE id IN (SELECT value FROM json_each(:ids)) AND open >= :n AND state = 'open'"""
+WHERE id IN (SELECT value FROM json_each(:ids)) AND open >= :n AND state = 'open' AND stage = ''"""
 _NOT_DONE = "SELECT id, state FROM message WHERE id IN (SELECT value FROM json_each(?)) AND state <> 'done'"
 _FOUND = """SELECT d.state, d.attempts, d.line, d.order_key, d.size, m.accepted_at, m.open, m.worst, m.state, m.stage,
 m.route FROM delivery d JOIN message m ON m.id = d.message WHERE d.id = ?"""
 _SETTLE = """UPDATE delivery SET state = ?, due = ?, attempts = attempts + ?, crashes = 0,
 maybe_sent = max(maybe_sent, ?), error = ?, note = ?, fingerprint = ?, ended_at = ? WHERE id = ?"""
+_OPEN = """UPDATE message SET open = ?, worst = ?,
+closed_at = CASE WHEN closed_at IS NULL THEN NULL ELSE coalesce(?, closed_at) END WHERE id = ?"""
 _MESSAGE = "UPDATE message SET open = ?, worst = ?, state = ?, closed_at = ? WHERE id = ?"
 _ATTEMPT = """INSERT OR REPLACE INTO attempt (delivery, n, at, node, class, code, place, params, ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -44,6 +46,7 @@ class Raced(Exception):
 def accept(work: Work, drafts: Sequence[Draft]) -> None:
     """New messages with all they cause; what is known already gets its outcome and writes nothing (R3)."""
     fresh = ledger.admit(work, drafts)
+    ledger.admit_handed(work, fresh)
     order.line_up(work.db, fresh)
     ledger.cursors(work, drafts)
     if fresh:
@@ -166,7 +169,9 @@ def _close(work: Work, row: StoredDelivery, after: str, found: Row) -> str:
     accepted_at, left, worst, state, stage, route = found[5:11]
     left, worst = left - 1, max(worst, WORST[after])
     if left or stage or state != "open":
-        work.db.execute("UPDATE message SET open = ?, worst = ? WHERE id = ?", (left, worst, row.message))
+        # What ended before its deliveries did (set aside, let go) is kept from the end of the last one on (R10).
+        later = work.now if not left and not stage else None
+        work.db.execute(_OPEN, (left, worst, later, row.message))
         return str(state)
     work.db.execute(_MESSAGE, (0, worst, CLOSES[worst], work.now, row.message))
     work.entries.message(route, accepted_at, CLOSES[worst])

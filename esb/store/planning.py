@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from esb.errors import StoreError
-from esb.store import order
+from esb.store import ledger, order
 from esb.store.account import WAITING
 from esb.store.records import NewBody, NewMessage, Progress, StoredDelivery
 from esb.store.rows import CLOSES, HELD, WORST, Draft, Numbers, add_deliveries, add_message, fingerprint
@@ -53,16 +53,18 @@ def advance(work: Work, progress: Progress) -> list[StoredDelivery]:
         left, worst = left + waiting, max(worst, gravest)
         alone = len(progress.deliveries) == 1 and not progress.stage and not before
         _only(chunk, message.row, alone=alone)
+    notes = ledger.admit_handed(work, [chunk])
     after: str = progress.state
     if after == "open" and not left:
         after = CLOSES[worst]
-    mark = fingerprint(progress.reason) if after in HELD else None
+    reason = progress.reason or notes.get(message.row, "")
+    mark = fingerprint(reason) if after in HELD else None
     order.line_up(work.db, [chunk])
     work.insert([chunk], {message.row: message.accepted_at})
     made = max(parts, progress.next_index)
     trace = trace if progress.trace is None else progress.trace or None
     closed = None if after == "open" else work.now
-    given = (progress.stage, after, progress.reason, made, trace, left, worst, mark, closed, message.row)
+    given = (progress.stage, after, reason, made, trace, left, worst, mark, closed, message.row)
     work.db.execute(_UPDATE, given)
     if after != "open":
         work.entries.message(message.route, message.accepted_at, after)
@@ -103,7 +105,8 @@ def _only(chunk: Draft, row: int, *, alone: bool) -> None:
 def stage_again(db: sqlite3.Connection, row: int) -> Any:
     """Puts a message that ended in planning back to be planned anew."""
     return db.execute(
-        "UPDATE message SET state = 'open', stage = 'release', reason = '', open = 1, worst = 0, fingerprint = NULL,"
-        " closed_at = NULL WHERE id = ?",
+        "UPDATE message SET state = 'open', stage = 'release', reason = '', worst = 0, fingerprint = NULL,"
+        " closed_at = NULL, open = 1 + (SELECT count(*) FROM delivery WHERE message = message.id"
+        " AND state IN ('due', 'parked', 'forwarded')) WHERE id = ?",
         (row,),
     )

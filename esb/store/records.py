@@ -50,9 +50,9 @@ class NewMessage(Struct, frozen=True, kw_only=True):
 
     `stage` is how far planning came: "" when it is finished, else the place to go on from (R1). `state` is "open" while
     planning or deliveries are left. `parent` and `part` are the parent's uid and this part's index (from 1).
-    `made_messages` are route hand-overs of the same commit; `once_for` tells of one that its route's once-key gave it
-    its uid, and for how many seconds a second one is a repeat. Messages come with their final `state` computed by the
-    plan; the store turns "open" without deliveries and stage into "done".
+    `made_messages` are route hand-overs of the same commit; `once` is the once-key of such a one, from which its uid
+    comes, and `once_for` for how many seconds a second one is a repeat. Messages come with their final `state` computed
+    by the plan; the store turns "open" without deliveries and stage into "done".
     """
 
     uid: str
@@ -75,7 +75,8 @@ class NewMessage(Struct, frozen=True, kw_only=True):
     expires: float | None = None
     deliveries: Sequence[NewDelivery] = ()
     made_messages: Sequence[NewMessage] = ()
-    once_for: float | None = None
+    once: str | None = None
+    once_for: float = 7 * 86400.0
 
 
 class Acceptance(Struct, frozen=True, kw_only=True):

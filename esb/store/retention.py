@@ -27,13 +27,13 @@ FOLD_AFTER = 100 * 24
 """Hours after which the books are kept by the day."""
 HOUR = 3600.0
 
-_KEPT = "state NOT IN ('quarantined', 'unmatched', 'dead')"
+_KEPT = "state NOT IN ('quarantined', 'unmatched', 'dead') AND open = 0"
 _FULL = f"""SELECT id, parts FROM message WHERE route = ? AND closed_at IS NOT NULL AND body IS NOT NULL AND {_KEPT}
 AND closed_at <= ? ORDER BY closed_at LIMIT ?"""
 _BARE = f"""SELECT id, parts FROM message WHERE route = ? AND closed_at IS NOT NULL AND body IS NULL AND {_KEPT}
 AND closed_at <= ? ORDER BY closed_at LIMIT ?"""
 _DEAD = """SELECT id, parts FROM message WHERE state IN ('quarantined', 'unmatched', 'dead') AND state = ? AND route = ?
-AND closed_at <= ? ORDER BY id LIMIT ?"""
+AND closed_at <= ? AND open = 0 ORDER BY id LIMIT ?"""
 _FIRST = f"""SELECT min(closed_at) FROM message WHERE route = ? AND closed_at IS NOT NULL AND body IS NOT NULL
 AND {_KEPT}"""
 _FIRST_BARE = _FIRST.replace("body IS NOT NULL", "body IS NULL")
@@ -68,6 +68,11 @@ class Parents:
     def __init__(self) -> None:
         self._since: dict[int, float] = {}
 
+    @property
+    def chunk(self) -> int:
+        """How many to look up, so that those that wait for their parts never stand before all others."""
+        return CHUNK + len(self._since)
+
     def wait(self, db: sqlite3.Connection, message: int, query: str, now: float) -> bool:
         """Whether this message has parts that must go first."""
         if now - self._since.get(message, -HOUR) < HOUR:
@@ -81,25 +86,27 @@ class Parents:
 
 def prune_bodies(work: Work, route: str, before: float, parents: Parents) -> Pruned:
     """The bodies of a route's messages that ended before then."""
-    found = work.db.execute(_FULL, (route, before, CHUNK)).fetchall()
+    limit = parents.chunk
+    found = work.db.execute(_FULL, (route, before, limit)).fetchall()
     ready = [row for row, parts in found if not parts or not parents.wait(work.db, row, _PARTS_FULL, work.now)]
     _drop_bodies(work, ready)
-    return Pruned(bodies=len(ready), more=len(found) == CHUNK and bool(ready))
+    return Pruned(bodies=len(ready), more=len(found) == limit)
 
 
 def prune_journeys(work: Work, route: str, before: float, parents: Parents) -> Pruned:
     """All rows of a route's messages that ended before then and have no body any more."""
-    found = work.db.execute(_BARE, (route, before, CHUNK)).fetchall()
+    limit = parents.chunk
+    found = work.db.execute(_BARE, (route, before, limit)).fetchall()
     ready = [row for row, parts in found if not parts or not parents.wait(work.db, row, _PARTS, work.now)]
     _drop_messages(work, ready)
-    return Pruned(journeys=len(ready), more=len(found) == CHUNK and bool(ready))
+    return Pruned(journeys=len(ready), more=len(found) == limit)
 
 
 def prune_held(work: Work, route: str, before: float, parents: Parents) -> Pruned:
     """Dead, quarantined and unmatched messages that ended before then, all of them at once: only on demand (R10)."""
     gone = 0
     for state in ("dead", "quarantined", "unmatched"):
-        found = work.db.execute(_DEAD, (state, route, before, CHUNK)).fetchall()
+        found = work.db.execute(_DEAD, (state, route, before, parents.chunk)).fetchall()
         ready = [row for row, parts in found if not parts or not parents.wait(work.db, row, _PARTS, work.now)]
         _let_lines_go_on(work, ready)
         _drop_bodies(work, ready)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -28,19 +30,45 @@ HELD = ("quarantined", "unmatched", "dead")
 
 
 class Numbers:
-    """The last row numbers given out: rows know theirs before they are written, so that they go in in bulk."""
+    """The last row numbers given out: rows know theirs before they are written, so that they go in in bulk. The loop
+    and the store's thread both ask."""
 
-    __slots__ = ("body", "delivery", "message")
+    __slots__ = ("_lock", "body", "delivery", "message")
 
     def __init__(self, body: int = 0, message: int = 0, delivery: int = 0) -> None:
         self.body = body
         self.message = message
         self.delivery = delivery
+        self._lock = threading.Lock()
 
     def next_body(self) -> int:
-        """A number for a body that is written as a file before its row."""
-        self.body += 1
-        return self.body
+        """A number for a body; for one that is written as a file, before its row."""
+        with self._lock:
+            self.body += 1
+            return self.body
+
+    def next_message(self) -> int:
+        """A number for a message."""
+        with self._lock:
+            self.message += 1
+            return self.message
+
+    def next_delivery(self) -> int:
+        """A number for a delivery."""
+        with self._lock:
+            self.delivery += 1
+            return self.delivery
+
+
+class Once(NamedTuple):
+    """The once-key of a message that is handed to another route: its life in seconds, its payload's SHA-256."""
+
+    uid: str
+    route: str
+    caller: str
+    key: str
+    lives: float
+    payload: bytes
 
 
 class Draft:
@@ -61,7 +89,7 @@ class Draft:
         self.rows: list[StoredDelivery] = []
         self.keyed: list[tuple[str, str, int]] | None = None
         self.files: list[str] | None = None
-        self.once: dict[str, float] | None = None
+        self.once: list[Once] | None = None
         self.ordered = False
 
 
@@ -85,8 +113,7 @@ def add_message(
     root: int | None = None,
 ) -> tuple[int, str]:
     """The rows of one message and of those it hands to other routes; gives its row and state."""
-    numbers.message += 1
-    row = numbers.message
+    row = numbers.next_message()
     body = add_body(to, new.body, numbers, sha256)
     left, worst = 1 if new.stage else 0, 0
     if new.deliveries:
@@ -108,8 +135,9 @@ def add_message(
     if new.keys:
         to.keyed = [*(to.keyed or ()), *((value, name, row) for name, value in new.keys.items())]
     for made in new.made_messages:
-        if made.once_for is not None:
-            to.once = {**(to.once or {}), made.uid: made.once_for}
+        if made.once is not None:
+            payload = made.body.sha256 or hashlib.sha256(made.body.data or b"").digest()
+            to.once = [*(to.once or ()), Once(made.uid, made.route, made.caller, made.once, made.once_for, payload)]
         add_message(to, made, numbers, now, parent=row, root=root or row)
     return row, state
 
@@ -120,8 +148,7 @@ def add_body(to: Draft, body: NewBody, numbers: Numbers, sha256: bytes = b"") ->
         number = int(body.file)
         to.files = [*(to.files or ()), body.file]
     else:
-        numbers.body += 1
-        number = numbers.body
+        number = numbers.next_body()
     to.bodies.append((number, body.sha256 or sha256 or None, body.size, body.media, body.data, body.file))
     return number
 
@@ -141,8 +168,7 @@ def add_deliveries(
     known: dict[int, int] = {}
     alone = len(deliveries) == 1 and not message.stage
     for new in deliveries:
-        numbers.delivery += 1
-        number = numbers.delivery
+        number = numbers.next_delivery()
         own = shared if new.body is None else new.body
         place = body if new.body is None else known.get(id(own), 0)
         if not place:

@@ -24,19 +24,27 @@ JOIN message m ON m.id = d.message LEFT JOIN body b ON b.id = coalesce(d.edited,
 
 class Work:
     """What the functions of one transaction share. `files` are bodies that rows name now, `loose` those to unlink
-    after the commit (R7); `last` are the highest message and delivery that it wrote."""
+    after the commit (R7); `last` are the highest message and delivery that it wrote. `held`: the clock jumped and
+    nobody has agreed to it yet (R12)."""
 
-    __slots__ = ("db", "entries", "files", "last", "loose", "node", "now", "numbers")
+    __slots__ = ("db", "entries", "files", "held", "last", "loose", "node", "now", "numbers")
 
-    def __init__(self, db: sqlite3.Connection, numbers: Numbers, now: float, node: str = "") -> None:
+    def __init__(
+        self, db: sqlite3.Connection, numbers: Numbers, now: float, node: str = "", *, held: bool = False
+    ) -> None:
         self.db = db
         self.numbers = numbers
         self.now = now
         self.node = node
+        self.held = held
         self.entries = Entries()
         self.files: list[str] = []
         self.loose: list[str] = []
         self.last = (0, 0)
+
+    def over(self, expires: float) -> bool:
+        """Whether something's time is over: nothing's is while nobody knows the time (R12)."""
+        return expires <= self.now and not self.held
 
     def insert(self, drafts: Sequence[Draft], created: Mapping[int, float] = {}) -> None:
         """All rows of these drafts, in bulk. `created` are messages that are on disk already and get deliveries."""

@@ -21,7 +21,7 @@ from esb.store.connection import Connection
 from esb.store.opening import as_store_error, primary
 from esb.store.outbox import Raced
 from esb.store.records import Settled, Settlement, Stored, StoredDelivery
-from esb.store.rows import Draft
+from esb.store.rows import Draft, draft
 from esb.store.space import Space
 from esb.store.work import Work
 
@@ -32,6 +32,8 @@ MOST = 1000
 """Messages (and outcomes) of one transaction at most."""
 MOST_BYTES = 16_000_000
 """Bytes of one transaction's bodies, about."""
+REOPEN = 1.0
+"""Seconds until a connection that could not be opened is tried again, when something is to be written."""
 BUSY_FOR = 10.0
 """Seconds that a locked file is waited for before senders are refused."""
 
@@ -91,6 +93,7 @@ class Writer:
 
     def __init__(self, connection: Connection, clock: Clock, space: Space, node: str) -> None:
         self.refusing: StoreError | None = None
+        self.held = False
         self.after: Callable[[Work], None] = lambda work: None
         self.stored: Callable[[Draft], None] = lambda item: None
         self.anew: Callable[[Mapping[str, tuple[int, int]]], None] = lambda waiting: None
@@ -104,6 +107,8 @@ class Writer:
         self._jobs: list[Job[Any]] = []
         self._idle: asyncio.Future[None] | None = None
         self._closing = False
+        self._lost: sqlite3.Error | None = None
+        self._again = 0.0
         self._loop = asyncio.get_running_loop()
 
     def add_draft(self, item: Draft) -> None:
@@ -198,6 +203,9 @@ class Writer:
 
     async def _commit(self, batch: Batch) -> None:
         """One transaction. What fails as a whole is done again one by one, so that only the guilty is refused (R4)."""
+        if self._lost and not await self._reopen(self._lost):
+            self._refuse_all(batch, self.refusing or StoreError("the store cannot be opened"))
+            return
         batch = self._without_refused(batch)
         if not len(batch):
             return
@@ -229,10 +237,8 @@ class Writer:
         if batch.others:
             settled += [outbox.settle(work, item) for item, _ in batch.others]
         if batch.drafts:
-            if batch.careful and ledger.resolve_repeat(work.db, batch.drafts[0], work.now):
+            if batch.careful and ledger.resolve_repeat(work, batch.drafts[0]):
                 return settled
-            if batch.careful:
-                ledger.drop_repeats(work.db, batch.drafts[0], work.now)
             outbox.accept(work, batch.drafts)
         return settled
 
@@ -267,7 +273,7 @@ class Writer:
         """BEGIN IMMEDIATE to COMMIT, in the connection's thread."""
         db.execute("BEGIN IMMEDIATE")
         try:
-            work = Work(db, self._connection.numbers, self._clock.now(), self._node)
+            work = Work(db, self._connection.numbers, self._clock.now(), self._node, held=self.held)
             made = call(work, *arguments)
             work.entries.write(db)
         except BaseException:
@@ -282,7 +288,14 @@ class Writer:
 
     async def _one_by_one(self, batch: Batch) -> None:
         for single in batch.single():
+            single.drafts = [self._anew(item) for item in single.drafts]
             await self._commit(single)
+
+    def _anew(self, item: Draft) -> Draft:
+        """The rows of an acceptance as they were before the transaction that failed changed them."""
+        if item.acceptance is None or item.future is None:
+            return item
+        return draft(item.acceptance, self._connection.numbers, self._clock.now(), item.future)
 
     async def _failed(self, batch: Batch, error: sqlite3.Error) -> None:
         """Nothing of the batch is on disk."""
@@ -342,14 +355,22 @@ class Writer:
             self.refusing = error
 
     async def _reopen(self, error: sqlite3.Error) -> bool:
+        if self._lost is not None and self._loop.time() < self._again:
+            return False
         log.critical("the store's connection failed (%s): it is opened anew", error)
         try:
             await self._connection.reopen()
             self.anew(await self._connection.hop(reading.waiting))
+        except StoreCorrupt as damaged:
+            self.refuse(damaged)
         except (sqlite3.Error, StoreError, OSError) as again:
-            self.refuse(StoreError(f"the store cannot be opened again after {error}: {again}"))
-            return False
-        return True
+            self._lost, self._again = error, self._loop.time() + REOPEN
+            self.refusing = StoreError(f"the store cannot be opened again after {error}: {again}")
+        else:
+            self.refusing = None if self._lost is not None else self.refusing
+            self._lost = None
+            return True
+        return False
 
     async def _after_unknown(self, batch: Batch, unknown: CommitUnknown) -> None:
         """R4: the connection is not used again; what is found by its uid on a new one is stored, and nobody hears a
