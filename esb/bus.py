@@ -181,7 +181,8 @@ class Bus:
         return route in self._stopped.get(table_hash, {})
 
     async def _rebuild(self, table_hash: str) -> dict[str, Planner]:
-        """An older table from its kept text; empty when it can no longer be built."""
+        """An older table from its kept text; empty when it can no longer be built. Raises OSError when the machine is
+        short of something: that passes."""
         kept = await self.store.definition(table_hash)
         if kept is None:
             return {}
@@ -191,7 +192,7 @@ class Bus:
             self._stopped[table_hash] = table.stopped
             services = BusServices(table, self.registry, self.clock)
             return await self._draft(table, services, AsyncExitStack())
-        except (EsbError, OSError, msgspec.DecodeError) as error:
+        except (EsbError, msgspec.DecodeError) as error:
             log.error("table %s can no longer be built: %s", table_hash[:12], error)
             return {}
 
@@ -200,11 +201,11 @@ class Bus:
         if await self.store.definition(self.table.hash) is None:
             await self.store.define(self.table.hash, "table", await asyncio.to_thread(packed, self.table))
         await self.pauses.restore()
+        await self.pauses.look_at_clock()
         await self._park_homeless()
         for lane in self.lanes.values():
             if lane.spec.order_by is not None and lane.spec.when_stuck != "block":
                 await self.store.heed_stuck(lane.name, lane.spec.when_stuck)
-            lane.hold_expiry = self._clock_held()
             if lane.spec.off is None:
                 self._tasks.start(lane.run(), name=f"target {lane.name}")
         assert self.splitter is not None
@@ -218,14 +219,6 @@ class Bus:
                 continue
             for number, source in enumerate(route.sources):
                 self._start_source(route, source, number)
-
-    def _clock_held(self) -> bool:
-        """R12: after a jump of over an hour nothing expires until a person, or the table, agrees."""
-        held = abs(self.store.clock_jump) > 3600 and self.table.bus.clock_jump == "hold"
-        if held:
-            log.error("the clock jumped by %.0f s while the bus was down: nothing expires", self.store.clock_jump)
-            self.services.health("clock", "degraded", f"jumped by {self.store.clock_jump:.0f} s: run esb resume clock")
-        return held
 
     async def _park_homeless(self) -> None:
         """A row whose target is gone parks as no-target (R11); one whose target this machine lacks waits."""
@@ -246,7 +239,7 @@ class Bus:
             watchdog=self.watchdog,
             planners=self.planners,
             over=self.pauses.over,
-            intake=lambda state: Intake(self.planners[state.route.name], state.spec.reply, self._door()),
+            intake=lambda state: Intake(self.planners[state.route.name], state.spec.reply, self._door(), state.name),
         )
 
     def _door(self) -> Door:

@@ -21,13 +21,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, read once; monotonic from there."""
+    """The machine's clock, read once; from there the time since boot, in which a machine that sleeps ages too."""
 
     def __init__(self) -> None:
-        self._start = time.time() - time.monotonic()
+        self._start = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def now(self) -> float:
-        return self._start + time.monotonic()
+        return self._start + time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(seconds, 0))

@@ -148,6 +148,9 @@ class Lane:
             except asyncio.CancelledError:
                 self._let_go(row)
                 raise
+            if self._draining or self.gate.closed:
+                self.window.give_back(row)
+                continue
             await self._tried(row, task)
             count += 1
             if count % GIVE_WAY == 0:
@@ -186,13 +189,16 @@ class Lane:
         if row.expires is not None and started >= row.expires and not self.hold_expiry:
             self._settle(Settlement(delivery=row, state="expired", reason="expired", counts=False))
             return
+        if row.crashes and self._policy_of(row).unknown.as_ == "park":
+            self._park(row, "outcome unknown: the process died while it was under way")
+            return
         slot = self._post.store.inflight.enter("delivery", row.row)
         try:
             delivery = self._delivery(row)
             receipt = await self._deliver(delivery, task)
         except asyncio.CancelledError:
             if task.cancelling():
-                self._let_go(row)  # the lane ends or is opened anew
+                self._cut_off(row)  # the lane ends or is opened anew
                 raise
             self._failed(row, MaybeSent("the target was cancelled by its own library"), started)
         except _FAULTS as error:
@@ -201,6 +207,28 @@ class Lane:
             self._succeeded(row, receipt, started)
         finally:
             self._post.store.inflight.leave(slot)
+
+    def _cut_off(self, row: StoredDelivery) -> None:
+        """An attempt that was ended from outside: it may have reached its target (R16)."""
+        if self._policy_of(row).unknown.as_ == "park":
+            self._park(row, "outcome unknown: it was cut off when the bus stopped")
+            return
+        now = self._post.clock.now()
+        self._settle(Settlement(delivery=row, state="due", due=now, counts=False, maybe_sent=True, reason="cut off"))
+
+    def _park(self, row: StoredDelivery, reason: str) -> None:
+        """Set aside for a person without an attempt."""
+        self._post.counters.ended(row.route, row.target, "parked")
+        log.warning("%s of route %s is parked: %s", row.id, row.route, self._post.mask(reason[:300]))
+        outcome = Settlement(
+            delivery=row, state="parked", reason=reason, counts=False, maybe_sent=not reason.startswith("no-value"),
+            when_stuck=self.spec.when_stuck,
+        )  # fmt: skip
+        self._settle(outcome)
+
+    def _policy_of(self, row: StoredDelivery) -> RetryPolicy:
+        """The route's own policy, else the target's."""
+        return self._post.policies.get(row.route, self._policy)
 
     def _let_go(self, row: StoredDelivery) -> None:
         """The row is read again from the store: nothing is known of this try."""
@@ -280,7 +308,7 @@ class Lane:
         """Classifies, decides, and writes both down."""
         now = self._post.clock.now()
         if isinstance(error, Unplanned):
-            self._settle(Settlement(delivery=row, state="parked", reason=f"no-value: {error}", counts=False))
+            self._park(row, f"no-value: {error}")
             return
         failure = classify(error)
         self._post.counters.failed(row.route, row.target, failure.kind)
@@ -297,7 +325,7 @@ class Lane:
         # While a jump of the clock is not agreed to, nobody knows how old anything is (R12).
         age = 0.0 if self.hold_expiry else self.gate.age(row.since or row.accepted_at, now)
         history = History(row.id, row.attempts + 1, age)
-        disposition = decide(self._post.policies.get(row.route, self._policy), failure, history, now)
+        disposition = decide(self._policy_of(row), failure, history, now)
         self._dispose(row, failure, disposition, attempt)
 
     def _complain(self, row: StoredDelivery, failure: Failure, error: BaseException) -> None:
@@ -328,7 +356,7 @@ class Lane:
             case PauseTarget(at=at, probe=probe, reason=reason):
                 outcome = Settlement(delivery=row, state="due", due=at, attempt=attempt, reason=failure.code)
                 self.gate.login_refused(row.uid, probe, reason)
-        self.gate.failed(failure, self._post.policies.get(row.route, self._policy))
+        self.gate.failed(failure, self._policy_of(row))
         self._settle(outcome, reply)
 
     def _end(

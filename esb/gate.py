@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -84,6 +84,11 @@ class Gate:
         ready, self._probe_ready = self._probe_ready, False
         return ready
 
+    @property
+    def closed(self) -> bool:
+        """Whether the target is paused, and not for a probe."""
+        return self.pause is not None and self.pause.probe is None
+
     def stop(self, pause: Pause) -> None:
         """No more deliveries until `resume`, the end of `until`, or a probe that succeeds."""
         self._resumed.clear()
@@ -102,6 +107,10 @@ class Gate:
         self.pause = None
         self._forgive()
         self._resumed.set()
+
+    def recall(self, pauses: Sequence[tuple[float, float]]) -> None:
+        """Pauses of before the start, each from and until: no delivery ages in them."""
+        self._pauses[:0] = pauses[-PAUSES:]
 
     def _forgive(self) -> None:
         self._auth_failed.clear()

@@ -55,15 +55,15 @@ class Door(Struct, frozen=True, kw_only=True):
 
 
 class Intake:
-    """The `accept` of one source."""
+    """The `accept` of one source: `name` is its own, where a route has several."""
 
-    def __init__(self, planner: Planner, reply: ReplySpec, door: Door) -> None:
+    def __init__(self, planner: Planner, reply: ReplySpec, door: Door, name: str = "") -> None:
         self._planner = planner
         self._route = planner.spec.name
         self._reply = reply
         self._door = door
         self._targets = planner.blueprint.targets
-        self._name = f"route.{self._route}"
+        self._name = name or f"route.{self._route}"
         self._owner = f"route {self._route}"
 
     async def __call__(self, message: Incoming, /) -> Accepted:
@@ -234,4 +234,11 @@ class Intake:
             over = not acceptance.message.deliveries or acceptance.message.state != "open"
             if not stored.duplicate and not acceptance.message.stage and over:
                 return stored, settled(uid, acceptance.message.state, acceptance.message.reason)
-            return stored, await self._door.waiters.within(future, uid, self._reply.timeout)
+            if stored.uid == uid or stored.duplicate:
+                return stored, await self._door.waiters.within(future, uid, self._reply.timeout)
+        # A key used anew after its time: the message got an id of its own while it was committed.
+        with self._door.waiters.expect(stored.uid) as future:
+            state = await self._door.store.message_state(stored.uid)
+            if state is not None and state.state != "open":
+                return stored, settled(stored.uid, state.state, state.reason)
+            return stored, await self._door.waiters.within(future, stored.uid, self._reply.timeout)

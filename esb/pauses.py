@@ -10,7 +10,7 @@ from esb.dispatch import Lane
 from esb.gate import Pause
 from esb.services import BusServices
 from esb.sources import SourceState
-from esb.store import Store
+from esb.store import Store, journal
 from esb.store.records import KeptPause
 from esb.table.model import RouteSpec, Table
 
@@ -40,6 +40,7 @@ class Pauses:
         self._lanes = lanes
         self._sources = sources
         self._routes: dict[str, KeptPause] = {}
+        self.clock_held = ""
 
     def last_words(self, owner: str, seconds: float) -> None:
         """The process is ended for the sake of `target NAME` or `route NAME`: the next start opens it paused (R18).
@@ -64,11 +65,15 @@ class Pauses:
     async def restore(self) -> None:
         """What the table pauses, and what was paused when the bus ended. Before anything is started."""
         await self._heed()
+        past = await self._store.query(journal.past_pauses)
         for lane in self._lanes.values():
+            lane.gate.recall(past.get(lane.name, ()))
             if lane.spec.paused is not None:
                 lane.gate.stop(Pause(lane.spec.paused, by="table"))
         for kept in await self._store.pauses():
-            if kept.scope == "route":
+            if kept.scope == "clock":
+                self.clock_held = kept.reason
+            elif kept.scope == "route":
                 self._routes[kept.name] = kept
             elif kept.name in self._lanes:
                 self._stop(self._lanes[kept.name], kept)
@@ -103,8 +108,29 @@ class Pauses:
             self._change(name, None, None)
         else:
             self._services.health("clock", "up", "")
-            for lane in self._lanes.values():
-                lane.hold_expiry = False
+            self.hold_clock(False)
+
+    async def look_at_clock(self) -> None:
+        """R12: after a jump of over an hour nothing expires, is forgotten or let go until a person, or the table,
+        agrees; also over further starts."""
+        jump = self._store.clock_jump
+        if abs(jump) > 3600 and self._table.bus.clock_jump == "hold":
+            self.clock_held = f"jumped by {jump:.0f} s"
+            await self._store.set_pause("clock", "", reason=self.clock_held, by="bus")
+        elif self.clock_held and self._table.bus.clock_jump != "hold":
+            await self._store.clear_pause("clock", "", by="bus")
+            self.clock_held = ""
+        if self.clock_held:
+            log.error("the clock %s while the bus was down: nothing expires", self.clock_held)
+            self._services.health("clock", "degraded", f"{self.clock_held}: run esb resume clock")
+        self.hold_clock(bool(self.clock_held))
+
+    def hold_clock(self, held: bool) -> None:
+        """Whether nobody knows the time."""
+        self.clock_held = self.clock_held if held else ""
+        self._store.hold(held)
+        for lane in self._lanes.values():
+            lane.hold_expiry = held
 
     def over(self, state: SourceState) -> None:
         """The time of a route's pause is up."""

@@ -15,7 +15,7 @@ from esb.blueprint import Blueprint, ReadyCase, ReadyTo
 from esb.errors import Invalid, MessageError, describe
 from esb.ids import derived_uid
 from esb.message import HOPS_HEADER, Headers, Message, Scope
-from esb.stepping import STATES, Ending, Steps, Trace, Voice, Walk
+from esb.stepping import FAULTS, STATES, Ending, Steps, Trace, Voice, Walk
 from esb.store.records import Made, MessageState, NewBody, NewDelivery, NewMessage
 from esb.store.rows import HELD
 from esb.table.model import OutcomeSpec
@@ -92,6 +92,8 @@ class Planner:
             return Plan(self._ended(message, body, made, ending, walk), key)
         except Invalid as refusal:
             return Plan(self._refused(message, body, made, refusal, walk, may_refuse), key)
+        except FAULTS as error:
+            return Plan(self._ended(message, body, made, self._steps.fault(error), walk), key)
         return Plan(self._planned(message, body, made, keys, stage, walk, may_refuse), key)
 
     def _planned(
@@ -114,6 +116,8 @@ class Planner:
             return self._ended(message, body, made, ending, walk, keys)
         except Invalid as refusal:
             return self._refused(message, body, made, refusal, walk, may_refuse)
+        except FAULTS as error:
+            return self._ended(message, body, made, self._steps.fault(error), walk, keys)
         return self._record(message, body, made, state, reason, walk, keys=keys)
 
     def part(
@@ -131,6 +135,9 @@ class Planner:
         except Invalid as refusal:
             refused = Ending("quarantined", str(refusal), refusal.errors)
             return self._ended(message, body, "part", refused, walk, parent=uid, part=index, last=last)
+        except FAULTS as error:
+            fault = self._steps.fault(error)
+            return self._ended(message, body, "part", fault, walk, parent=uid, part=index, last=last)
         return self._record(message, body, "part", state, reason, walk, parent=uid, part=index, last=last)
 
     def bad_part(

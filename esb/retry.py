@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from esb.errors import DeliveryError, MaybeSent, Rejected, Throttled, Unauthorized, Unavailable
+from esb.errors import DeliveryError, MaybeSent, Rejected, StoreError, Throttled, Unauthorized, Unavailable
 from esb.units import Duration, Percent
 
 ErrorClass = Literal["transient", "throttled", "auth", "permanent", "unknown", "fault"]
@@ -137,6 +137,8 @@ def classify(error: BaseException) -> Failure:
         case Rejected():
             return Failure("permanent", error.code, str(error))
         case Unavailable() | DeliveryError():
+            return Failure("transient", error.code, str(error))
+        case StoreError():  # our own disk, not the plugin
             return Failure("transient", error.code, str(error))
         case _:
             return Failure("fault", "D490", f"{type(error).__name__}: {error}")

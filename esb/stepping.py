@@ -16,7 +16,7 @@ from esb.ports import Dropped
 from esb.store.records import MessageState, NewBody, NewDelivery, NewMessage
 from esb.table.model import OutcomeSpec
 
-_FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 log = logging.getLogger(__name__)
 
 STATES: Mapping[str, MessageState] = {
@@ -109,7 +109,7 @@ class Steps:
         except MessageError as error:
             self._heard(walk, step, message, error)
             return self._noted(step, message, error, walk)
-        except _FAULTS as error:
+        except FAULTS as error:
             self._heard(walk, step, message, error)
             raise self._fault(step, error) from error
         if walk.voice is not None:
@@ -157,6 +157,14 @@ class Steps:
         self._faults.add(known)
         text = f"step {step.name} failed in its own code: {type(error).__name__}: {describe(error)}"
         return Ending("quarantined", text, (Problem("M290", text, "mend the plugin, then release", place=step.name),))
+
+    def fault(self, error: BaseException) -> Ending:
+        """A mistake of a plugin outside of a step: of a codec that writes, of a function in an expression."""
+        if isinstance(error, StepTimeout):
+            return Ending("quarantined", str(error), error.errors)
+        text = f"planning failed in a plugin's own code: {type(error).__name__}: {describe(error)}"
+        log.error("planning failed in a plugin's own code", exc_info=error)
+        return Ending("quarantined", text, (Problem("M290", text, "mend the plugin, then release"),))
 
     def _checked(self, step: ReadyStep, before: Message, made: Any) -> Sequence[Message]:
         """A step must give a sequence of Messages; a tree that became bytes is remembered for cases and templates."""

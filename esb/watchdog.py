@@ -128,6 +128,9 @@ class Watchdog:
             self._threads[thread] = stretch
         try:
             return call(*arguments, **options)
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            # Out of a thread of asyncio's these would end the loop, and the bus with it.
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
         finally:
             with self._lock:
                 self._threads.pop(thread, None)

@@ -361,6 +361,23 @@ def actions(db: sqlite3.Connection, limit: int = 100) -> list[ActionRow]:
     return [ActionRow(*row) for row in rows]
 
 
+def past_pauses(db: sqlite3.Connection, limit: int = 2000) -> dict[str, list[tuple[float, float]]]:
+    """From when until when targets were paused, in order; a pause that goes on is not among them."""
+    rows = db.execute(
+        "SELECT at, what, substr(object, 8) FROM action WHERE what IN ('pause', 'resume') AND object LIKE 'target %'"
+        " ORDER BY rowid DESC LIMIT ?",
+        (limit,),
+    ).fetchall()
+    begun: dict[str, float] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
+    for at, what, name in reversed(rows):
+        if what == "pause":
+            begun.setdefault(name, at)
+        elif name in begun:
+            found.setdefault(name, []).append((begun.pop(name), at))
+    return found
+
+
 def last_action(db: sqlite3.Connection, what: str, thing: str) -> ActionRow | None:
     """When somebody did this to that thing last, and why; None when nobody did."""
     row = db.execute(

@@ -100,7 +100,7 @@ def message_state(db: sqlite3.Connection, uid: str) -> MessageFate | None:
 
 
 def rejected(
-    db: sqlite3.Connection, uid: str, read: Callable[[str], bytes], limit: int = 100_000
+    db: sqlite3.Connection, uid: str, read: Callable[[str], bytes], limit: int = 1_000_000
 ) -> list[tuple[int | None, bytes, str]]:
     """The parts of a message that were quarantined, in order: line, raw document, reason."""
     rows = db.execute(f"{_REJECTED} LIMIT ?", (uid, limit))

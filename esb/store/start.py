@@ -23,6 +23,8 @@ REMEMBERED = {"claim": 7 * 86400.0, "body": 3600.0}
 """Seconds that a crash is held against what was under way."""
 JUMP = 3600.0
 """Seconds by which the clock must differ to be called a jump."""
+BACK = 10.0
+"""Seconds by which a clock may go back without a word."""
 LONG_AWAY = 30 * 86400.0
 """A time away that is more likely a clock set wrong, when the machine itself cannot tell (it was started anew)."""
 
@@ -72,6 +74,7 @@ def begin(db: sqlite3.Connection, folder: Path, ring: Inflight, clock: Clock, nu
     db.execute("BEGIN IMMEDIATE")
     work = Work(db, numbers, clock.now())
     poisoned = 0 if clean else _count_crashes(work, ring)
+    _follow_back(work)
     write_seen(work)
     db.execute("UPDATE node SET clean = 0")
     db.execute("COMMIT")
@@ -110,6 +113,17 @@ def _jump(db: sqlite3.Connection, clock: Clock) -> float:
         jump = gone - (_up() - up)
         return jump if abs(jump) > JUMP else 0.0
     return gone if gone < -JUMP or gone > LONG_AWAY else 0.0
+
+
+def _follow_back(work: Work) -> None:
+    """The clock was set back: what waits for a time waits no longer than it was to (R12)."""
+    seen = work.db.execute("SELECT seen FROM node").fetchone()[0]
+    back = 0.0 if seen is None else seen - work.now
+    if back > BACK:
+        log.warning("the clock was set back by %.0f s: what waits for a time follows it", back)
+        work.db.execute(
+            "UPDATE delivery SET due = max(due - ?, ?) WHERE state = 'due' AND due > ?", (back, work.now, work.now)
+        )
 
 
 def _boot() -> str | None:

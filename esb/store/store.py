@@ -376,10 +376,15 @@ class Store:
 
     async def upkeep(self, retains: Mapping[str, Retain]) -> Pruned:
         """One round of letting go and tidying, and the time written down."""
-        gone = await self._upkeep.round(retains, self.clock.now())
+        held = self._writer.held
+        gone = Pruned() if held else await self._upkeep.round(retains, self.clock.now())
         await self._unlink_forsaken()
         await self.act(write_seen)
         return gone
+
+    def hold(self, held: bool) -> None:
+        """While nobody knows the time nothing is let go and no key's time is over (R12)."""
+        self._writer.held = held
 
     async def _unlink_forsaken(self) -> None:
         """Bodies kept long ago that no row names. The rows are asked: an unknown commit may have come through."""
