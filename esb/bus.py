@@ -325,7 +325,8 @@ async def open_bus(
         store = await stack.enter_async_context(
             open_store(table.data, clock=clock, limits=table.bus.outbox, durable=durable, node=table.bus.name)
         )
-        services = await stack.enter_async_context(BusServices(table, registry, clock, checkpoint=store.checkpoint))
+        made = BusServices(table, registry, clock, checkpoint=store.checkpoint, whereabouts=store.whereabouts)
+        services = await stack.enter_async_context(made)
         tasks = await stack.enter_async_context(watched())
         bus = Bus(table, registry, store, services, clock, counters or Silence(), tasks)
         await bus.build(stack)

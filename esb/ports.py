@@ -239,6 +239,8 @@ class Services(Protocol):
 
     async def checkpoint(self, source: str, name: str, /) -> bytes | None: ...
 
+    async def whereabouts(self, uid: str, /) -> Any: ...
+
     async def shared(self, key: object, open: Callable[[], AbstractAsyncContextManager[Any]], /) -> Any: ...
 
     async def thread(self, call: Callable[..., Any], /, *arguments: Any) -> Any: ...
@@ -306,6 +308,10 @@ class Context(Struct, frozen=True, kw_only=True):
     async def checkpoint(self, name: str = "") -> bytes | None:
         """The cursor last committed with a message of this source."""
         return await self.services.checkpoint(self.name, name)
+
+    async def whereabouts(self, uid: str) -> Any:
+        """What a sender may know of a message: `route`, `caller`, `state`; None when it is not known (any more)."""
+        return await self.services.whereabouts(uid)
 
     async def shared(self, key: object, open: Callable[[], AbstractAsyncContextManager[Any]]) -> Any:
         """A thing that several components use (a port, a pool): opened once a bus, closed with it."""

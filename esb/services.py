@@ -83,6 +83,7 @@ class BusServices:
         clock: Clock,
         *,
         checkpoint: Callable[[str, str], Awaitable[bytes | None]] | None = None,
+        whereabouts: Callable[[str], Awaitable[Any]] | None = None,
     ) -> None:
         self.table = table
         self.registry = registry
@@ -94,6 +95,7 @@ class BusServices:
         self.healths: dict[str, Health] = {}
         self.auths: dict[str, Auth] = {}
         self._checkpoint = checkpoint
+        self._whereabouts = whereabouts
         self._stack = AsyncExitStack()
         self._shared: dict[object, asyncio.Future[Any]] = {}
         self._maps: dict[str, CompiledMapping] = {}
@@ -210,6 +212,9 @@ class BusServices:
 
     async def checkpoint(self, source: str, name: str, /) -> bytes | None:
         return None if self._checkpoint is None else await self._checkpoint(source, name)
+
+    async def whereabouts(self, uid: str, /) -> Any:
+        return None if self._whereabouts is None else await self._whereabouts(uid)
 
     async def shared(self, key: object, open: Callable[[], AbstractAsyncContextManager[Any]], /) -> Any:
         """Opened by who asks first; the others wait for it, and get its error where it has one."""

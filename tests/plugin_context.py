@@ -94,6 +94,9 @@ class FakeServices:
     def health(self, component: str, state: str, reason: str, /) -> None:
         self.healths.append((component, state, reason))
 
+    async def whereabouts(self, uid: str, /) -> Any:
+        return None
+
     async def checkpoint(self, source: str, name: str, /) -> bytes | None:
         return self.cursors.get((source, name))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Sized
 from pathlib import Path
 from typing import Protocol
 
-from esb.store.records import KeptPause, MessageFate, OpenMessage, StoredDelivery
+from esb.store.records import KeptPause, MessageFate, OpenMessage, StoredDelivery, Whereabouts
 from esb.store.rows import Row, texts, values
 from esb.store.work import read_deliveries
 
@@ -97,6 +97,12 @@ def message_state(db: sqlite3.Connection, uid: str) -> MessageFate | None:
     """How a message stands; None when it is not known (any more)."""
     found = db.execute("SELECT state, reason, stage, parts FROM message WHERE uid = ?", (uid,)).fetchone()
     return None if found is None else MessageFate(*found)
+
+
+def whereabouts(db: sqlite3.Connection, uid: str) -> Whereabouts | None:
+    """What a sender may know of a message; None when there is none (any more)."""
+    found = db.execute("SELECT route, caller, state FROM message WHERE uid = ?", (uid,)).fetchone()
+    return None if found is None else Whereabouts(*found)
 
 
 def rejected(

@@ -186,6 +186,14 @@ class MessageFate(Struct, frozen=True):
     parts: int
 
 
+class Whereabouts(Struct, frozen=True):
+    """What a sender may know of its message: the route and the caller that it came by, and its state."""
+
+    route: str
+    caller: str
+    state: str
+
+
 class KeptPause(Struct, frozen=True):
     """A pause that outlives a restart."""
 

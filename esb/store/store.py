@@ -36,6 +36,7 @@ from esb.store.records import (
     Settlement,
     Stored,
     StoredDelivery,
+    Whereabouts,
 )
 from esb.store.retention import Pruned
 from esb.store.rows import Draft, Numbers, draft
@@ -293,6 +294,10 @@ class Store:
     async def message_state(self, uid: str) -> MessageFate | None:
         """How a message stands; None when it is not known (any more)."""
         return await self._readers.read(reading.message_state, uid)
+
+    async def whereabouts(self, uid: str) -> Whereabouts | None:
+        """What a sender may know of a message; None when there is none (any more)."""
+        return await self._readers.read(reading.whereabouts, uid)
 
     async def rejected(self, uid: str) -> list[tuple[int | None, bytes, str]]:
         """The parts of a message that were quarantined, in order: line, raw document, reason."""

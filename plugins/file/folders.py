@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 from uuid import uuid4
 
 from msgspec import Struct
@@ -146,6 +146,10 @@ def fitting(stem: str, ending: str) -> str:
     return os.fsdecode(os.fsencode(stem)[:room]) + ending if room > 0 else os.fsdecode(os.fsencode(ending)[-LONGEST:])
 
 
+NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What a file system says that has no hard links (vfat, exFAT, some shares): a name is looked for, then taken."""
+
+
 def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Path:
     """Gives a file its name in a folder, and never another's: a hard link fails where a rename would overwrite.
     Raises FileExistsError when the name is taken and `number` is not wanted."""
@@ -158,6 +162,16 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
                 if not number:
                     raise
                 continue
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if seen(folder, fresh) is not None:
+                if not number:
+                    raise FileExistsError(fresh) from error
+                continue
+            path.rename(folder / fresh)
+            sync(folder)
+            return folder / fresh
         path.unlink()
         sync(folder)
         return folder / fresh

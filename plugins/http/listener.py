@@ -23,6 +23,11 @@ FINISH: Final = 10.0
 """Seconds that requests under way have to be answered once the listener closes."""
 
 Handler = Callable[[web.BaseRequest, dict[str, str]], Awaitable[web.Response]]
+Teller = Callable[[web.BaseRequest, str], Awaitable[web.Response | None]]
+"""Says how a message of its route stands, to the sender that it came from; None to anyone else."""
+
+_MESSAGE: Final = "/messages/"
+"""Where a sender that was answered 202 asks for its message (R6), where no route has that path."""
 
 
 class TlsFiles(Protocol):
@@ -68,6 +73,7 @@ class Listener:
         self._folder = folder
         self._clock = clock
         self._router: Router[Handler] = Router()
+        self.tellers: dict[str, Teller] = {}
         self._lock = asyncio.Lock()
         self._bound: asyncio.Server | None = None
         limits = Limits(
@@ -139,6 +145,15 @@ class Listener:
             return await handler(request, parameters)
         if found:
             return Refused("A311", headers={"Allow": ", ".join(sorted(found))}).response()
+        if request.method == "GET" and path.startswith(_MESSAGE):
+            return await self._told(request, path.removeprefix(_MESSAGE))
+        return Refused("A310").response()
+
+    async def _told(self, request: web.BaseRequest, uid: str) -> web.Response:
+        for teller in self.tellers.values():
+            told = await teller(request, uid)
+            if told is not None:
+                return told
         return Refused("A310").response()
 
 

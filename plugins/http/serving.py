@@ -37,6 +37,9 @@ AGAIN: Final = 5.0
 LOOK: Final = 3600.0
 """Seconds between two looks at the certificate's end."""
 
+UID: Final = 36
+"""Characters of a message's id."""
+
 _json: Final = msgspec.json.Encoder().encode
 _LEFT_OUT: Final = frozenset(
     {
@@ -55,6 +58,7 @@ class HttpRoute:
         self._context = context
         self._listener = listener
         self._accept: Accept | None = None
+        self._name = context.name.removeprefix("route.").partition(".")[0]
         limit = listener.settings.max_body if options.max_body is None else options.max_body
         self._limits = BodyLimits(int(limit), float(listener.settings.body_timeout))
         self._stored = int(context.reply[:3]) if context.reply and context.reply[:3].isdigit() else 202
@@ -103,6 +107,18 @@ class HttpRoute:
         if self._accept is None or not request.content.is_eof():
             response.force_close()
         return response
+
+    async def whereabouts(self, request: web.BaseRequest, uid: str) -> web.Response | None:
+        """How a message of this route stands, for the caller that sent it; None for anyone else, and another's
+        message (R6)."""
+        try:
+            caller = self._caller(lowered(request))
+        except Refused:
+            return None
+        found = await self._context.whereabouts(uid) if len(uid) == UID else None
+        if found is None or found.caller != caller or found.route != self._name:
+            return None
+        return respond(200, _json({"id": uid, "state": found.state}), "application/json")
 
     async def _offer(self, incoming: Incoming, accept: Accept) -> Accepted:
         body = incoming.body

@@ -35,6 +35,7 @@ async def open_source(options: HttpSource, context: Context) -> AsyncIterator[So
     listener = await _listener(options, context)
     route = import_module("esb_plugins.http.serving").HttpRoute(options, context, listener)
     listener.add(pattern, route.handle)
+    listener.tellers[context.name] = route.whereabouts
     try:
         yield route
     finally:
