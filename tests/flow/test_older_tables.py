@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from esb.bus import open_bus
-from esb.clock import SystemClock
+from esb.clock import SystemClock, VirtualClock
 from esb.message import Headers, Message
 from esb.plugins import load_plugins
+from esb.splitting import Splitter
 from esb.store.records import NewBody
 from esb.table.load import load
+from esb.table.places import unpacked
+from esb.testing import running_table, write_table
 
 TABLE = """
 esb = 1
@@ -67,3 +74,36 @@ async def test_an_older_table_is_built_with_its_own_stylesheets_and_contracts_r1
         assert planned(older, b'{"number": 1}')[0] == "quarantined"
         state, given = planned(await bus.planner("r", changed.hash), b'{"number": 1}')
         assert '<new to="new">new</new>' in given
+
+
+async def test_a_machine_that_is_short_of_files_sets_no_message_of_an_older_table_aside_r11(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'esb = 1\n[defaults]\nowner = "t"\n[target.out]\nmemory = "out"\n[route.r]\nfrom = { memory = "old" }\n'
+    text += 'do = [{ read = "csv" }, { split = "rows" }, { write = "json" }]\nto = ["out"]\n'
+    registry, clock = load_plugins(), VirtualClock()
+
+    async def never(splitter: Splitter) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Splitter, "run", never)
+        table = load(write_table(tmp_path, text, {}), registry)
+        async with running_table(table, registry, tmp_path, clock=clock) as bus:
+            sent = await bus.send("r", "a\n1\n")
+    short = [1, 1]
+
+    def unpack(*given: Any) -> Any:
+        if short:
+            short.pop()
+            raise OSError(24, "Too many open files")
+        return unpacked(*given)
+
+    monkeypatch.setattr("esb.bus.unpacked", unpack)
+    table = load(write_table(tmp_path, text + "[var]\nx = 1\n", {}), registry)
+    async with running_table(table, registry, tmp_path, clock=clock) as bus:
+        await bus.advance(10)
+        state = await bus.bus.store.message_state(sent.id)
+        assert state is not None
+        assert state.state == "split"
+        assert bus.targets["out"].bodies == [b'{"a":"1"}']

@@ -239,3 +239,23 @@ def test_a_move_never_overwrites(tmp_path: Path) -> None:
     folders.move(tmp_path / "a", tmp_path / "done", "a.x")
     (tmp_path / "a").write_text("2")
     assert folders.move(tmp_path / "a", tmp_path / "done", "a.x").name == "a-2.x"
+
+
+async def test_a_file_system_without_hard_links_takes_and_puts_away_files_all_the_same_faults_68(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*given: object, **more: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    async with running(tmp_path, WHOLE) as bus:
+        for text in ("id,n\n1,x\n", "id,n\n2,y\n"):
+            (tmp_path / "drop" / "a.csv").write_text(text)
+            await until(lambda: not (tmp_path / "drop" / "a.csv").exists())
+            await until(lambda: not list((tmp_path / "drop" / "work").iterdir()))
+        await until(lambda: len(list((tmp_path / "out").glob("*"))) == 2)
+        assert sorted(path.read_text() for path in (tmp_path / "drop" / "done").iterdir()) == [
+            "id,n\n1,x\n",
+            "id,n\n2,y\n",
+        ]
+        assert (await bus.store.account()).balanced

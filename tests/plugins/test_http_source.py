@@ -35,6 +35,7 @@ from esb import (
     StoreError,
     Unauthorized,
 )
+from esb.store.records import Whereabouts
 
 
 class House:
@@ -390,3 +391,24 @@ async def test_a_route_that_is_stopped_for_a_while_asks_its_senders_to_come_agai
         status, _, headers = await house.call("POST", "/orders", data=b"x")
         assert (status, headers["Retry-After"] != "") == (503, True)
     assert (await house.call("POST", "/nothing", data=b"x"))[0] == 404
+
+
+async def test_a_sender_finds_its_message_at_the_address_of_the_202_and_nobody_else_does_r6(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = "01977420-dc00-785d-a673-90030416c331"
+    found = {uid: Whereabouts("orders", "", "open"), uid.replace("0", "1"): Whereabouts("orders", "partner", "done")}
+
+    async def whereabouts(self: FakeServices, name: str, /) -> Whereabouts | None:
+        return found.get(name)
+
+    monkeypatch.setattr(FakeServices, "whereabouts", whereabouts)
+    await house.route("POST /orders")
+    status, said, _ = await house.call("GET", f"/messages/{uid}")
+    assert (status, said) == (200, {"id": uid, "state": "open"})
+    for name in (uid.replace("0", "1"), uid.replace("0", "2"), "x", ""):
+        status, said, _ = await house.call("GET", f"/messages/{name}")
+        assert (status, said["code"]) == (404, "A310"), name
+    await house.route("GET /messages/{id}")
+    status, _, _ = await house.call("GET", f"/messages/{uid}")
+    assert status == 202, "a route of that path comes first"
