@@ -16,7 +16,7 @@ from esb.table.flow import Flow
 from esb.table.language import Language
 from esb.table.leaves import leaves
 from esb.table.logins import check_reference
-from esb.table.model import ComponentSpec, Place, RouteSpec, StepSpec, Table, TargetSpec
+from esb.table.model import ComponentSpec, Place, RouteSpec, SourceSpec, StepSpec, Table, TargetSpec
 from esb.table.notes import Notes, closest, route_of
 from esb.table.twice import check_twice
 from esb.table.ways import Ways
@@ -65,10 +65,16 @@ class Lint:
         self._component(spec)
         self._steps(spec.do)
         self._repeats(spec)
+        self._varies("order_by", spec.order_by, spec.place)
+        self._login(spec, inbound=False)
 
     def _route(self, route: RouteSpec) -> None:
         for source in route.sources:
             self._component(source)
+            self._varies("once", source.once, source.place)
+            self._login(source, inbound=True)
+        if all(source.once is not route.once for source in route.sources):
+            self._varies("once", route.once, route.place)
         self._steps(route.do)
         for case in route.cases:
             self._steps(case.do)
@@ -83,6 +89,24 @@ class Lint:
         if not ({route.place} | targets) & self._draft.broken:
             Flow(self._table, route, self._notes, self._language, self._fields, self._headed).check()
         Answers(self._table, route, self._notes).check()
+
+    def _varies(self, key: str, text: str | None, place: Place) -> None:
+        """A key that is the same for every message makes one of all of them."""
+        if text is not None and "{" not in text.replace("{{", ""):
+            said = f'{route_of(place)}{key} is "{text}" for every message'
+            self._notes.add((*place, key), "E187", said, f'an expression stands in braces: {key} = "{{{text}}}"')
+
+    def _login(self, spec: SourceSpec | TargetSpec, *, inbound: bool) -> None:
+        """Callers show keys; calls log in."""
+        auth = None if spec.auth is None else self._table.auth.get(spec.auth)
+        if auth is None or (auth.kind == "api-key") == inbound:
+            return
+        said = f"{route_of(spec.place)}[auth.{auth.name}] is a login for calls, and lets nobody in"
+        hint = 'for callers write [auth.NAME] with api-key = "file:FILE"'
+        if not inbound:
+            said = f"{route_of(spec.place)}[auth.{auth.name}] lists the keys of callers, and logs in nowhere"
+            hint = "for calls write bearer, basic, oauth2 or header"
+        self._notes.add((*spec.place, "auth"), "E188", said, hint)
 
     def _steps(self, steps: Sequence[StepSpec]) -> None:
         """Steps that several routes use stand in one place: they are looked at once."""
