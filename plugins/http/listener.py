@@ -110,6 +110,10 @@ class Listener:
         if self._bound is not None:
             self._bound.close()
             self._bound, self.port = None, None
+        self._server.closing = True
+        # What was just connected gets to where it waits for its request: only from there it is closed at once.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         self._server.pre_shutdown()
         await self._server.shutdown(FINISH)
 

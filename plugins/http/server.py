@@ -156,14 +156,24 @@ class Full(asyncio.Protocol):
         writing.close()
 
 
+class Gone(asyncio.Protocol):
+    """Closes a connection that was made while the port closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
 class Server(web.Server):
-    """Makes connections, up to the limit."""
+    """Makes connections, up to the limit; none once it is `closing`."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: Limits) -> None:
         super().__init__(handler)
         self.limits = limits
+        self.closing = False
 
     def __call__(self) -> Any:
+        if self.closing:
+            return Gone()
         if len(self._connections) >= self.limits.max_connections:
             return Full()
         return Connection(
