@@ -76,6 +76,7 @@ class Control:
         return {
             "bus": self.table.bus.name,
             "running": running,
+            "accepting": self.bus is not None and self.bus.accepting,
             "table": str(self.table.file),
             "hash": self.table.hash,
             "problems": self._problems() if running else [],

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from esb.cli.asking import json_option, load_table, show, stop, table_of, table_option
-from esb.errors import EsbError
+from esb.errors import EsbError, SecretMissing
 from esb.store import open_reader
 from esb.store.opening import NETWORK, file_system
 from esb.table.model import Table
@@ -86,6 +86,8 @@ def _bus(file: Path | None) -> list[dict[str, str]]:
     table, _ = load_table(file)
     try:
         ready = asyncio.run(_over_http(table, "GET", "/ready", {}))
+    except SecretMissing as error:
+        return [_finding("admin key", False, f"{error.code} {error}: the bus cannot be asked without it")]
     except (OSError, EsbError):
         stopped = [_finding(f"route.{name}", False, f"stopped: {why}") for name, why in table.stopped.items()]
         return [_finding("bus", False, "it is not running: esb run", warn=True), *stopped, *_ports(table)]

@@ -43,6 +43,8 @@ def _status(answer: Any) -> None:
             click.echo(f"! target.{item['name']} fails: {plain(item['failing'])}")
         if item["dead"]:
             click.echo(f"! target.{item['name']} has dead letters: {item['dead']}")
+    if answer["running"] and not answer["accepting"]:
+        click.echo("! the bus is drained: it takes nothing more; end it and start it anew with esb run")
     if answer["log_lines_lost"]:
         click.echo(f"! {answer['log_lines_lost']} log lines were lost: what reads the log is away, or its disk is full")
     routes = [
@@ -149,7 +151,7 @@ def journey(answer: Any) -> None:
     if answer["parts"]:
         click.echo(f"parts: {' '.join(f'{state}={n}' for state, n in answer['parts'].items())}")
     if answer["trace"]:
-        click.echo(f"decision: {answer['trace']}")
+        click.echo(f"decision: {_flat(answer['trace'])}")
     for item in answer["deliveries"]:
         click.echo(f"-> {item['id']}  {item['state']}  attempts {item['attempts']}  {plain(item['reason'])}")
         if item["waits"] is not None:
@@ -162,6 +164,19 @@ def journey(answer: Any) -> None:
     if answer.get("body"):
         click.echo("body:")
         click.echo(answer["body"].get("text") or answer["body"].get("base64"))
+
+
+def _flat(trace: Any) -> str:
+    """A decision in words: `cases big, note is missing`; what is empty is left out."""
+    return "; ".join(
+        f"{name} {plain(_said(value))}" for name, value in trace.items() if value not in (None, "", [], {})
+    )
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_said(item)}" for name, item in value.items() if item not in (None, "", [], {}))
+    return ", ".join(_said(item) for item in value) if isinstance(value, list) else str(value)
 
 
 def _told(waits: Any) -> str:

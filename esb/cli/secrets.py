@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
@@ -35,6 +36,8 @@ def new(auth: str, name: str, expires: str, file: Path | None, as_json: bool) ->
         raise Failed(str(error), 2) from error
     except ValueError as error:
         raise Failed(f"{expires!r} is no date; write one like 2027-01-01", 2) from error
+    if expires and date.fromisoformat(expires) <= datetime.now(UTC).date():
+        raise Failed(f"{expires} is over: the key would let nobody in", 2)
     path = table.folder / spec.value.removeprefix("file:")
     with path.open("a") as keys:
         keys.write(line + "\n")

@@ -179,9 +179,10 @@ class Lint:
         if policy is None or policy.unknown.as_ == "park" or (component.idempotent != "no" and named):
             return
         said = f'target "{spec.name}" cannot tell a repeat after a lost answer'
-        hint = 'expect one, or give it a retry policy with unknown = { as = "park" }'
+        hint = "expect one"
         if component.idempotent == "by id":
-            hint = 'write id_header = "Idempotency-Key" if it looks at such a header, or unknown = { as = "park" }'
+            hint = 'write id_header = "Idempotency-Key" if it looks at such a header'
+        hint += ', or give it a retry policy with unknown = { as = "park" }'
         self._notes.warn(spec.place, "W302", said, hint, key=True)
 
 

@@ -118,6 +118,9 @@ def test_a_key_s_name_that_the_keys_file_cannot_hold_is_2(shop: str) -> None:
     assert (said.exit_code, isinstance(said.exception, SystemExit)) == (2, True)
     assert "E181" in said.output
     assert call("key", "new", "partners", "acme", "--expires", "soon", "-f", shop).exit_code == 2
+    over = call("key", "new", "partners", "acme", "--expires", "2020-01-01", "-f", shop)
+    assert over.exit_code == 2
+    assert "is over: the key would let nobody in" in over.output
 
 
 def test_an_expression_prints_json_with_money_exact() -> None:

@@ -131,7 +131,7 @@ def test_a_target_that_cannot_tell_a_repeat_is_said_r16() -> None:
 
     assert warned('http = "POST http://x/"') == [
         'warning 13:9 W302 target "t" cannot tell a repeat after a lost answer; write id_header = "Idempotency-Key" if it '
-        'looks at such a header, or unknown = { as = "park" }'
+        'looks at such a header, or give it a retry policy with unknown = { as = "park" }'
     ]
     assert warned('http = "POST http://x/"\nid_header = "X-Id"') == []
     assert warned('http = "POST http://x/"\nretry = "p"\n[retry.p]\nunknown = { as = "park" }') == []
