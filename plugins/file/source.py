@@ -168,6 +168,7 @@ SOURCE = Component(
     main="folder",
     open=open_source,
     check=check_options,
+    claims=lambda options: [f"{options.match} in folder {os.path.normpath(options.folder)}"],
     example='from = { file = "drop", match = "*.xml", settled = "2s" }',
     placement="one node",
 )

@@ -158,6 +158,14 @@ def test_two_routes_on_one_method_and_path_are_told() -> None:
     assert "route a" in line
 
 
+def test_two_routes_on_the_same_files_are_told() -> None:
+    taken = BEGIN + '[route.a]\nfrom = { file = "drop", match = "*.xml" }\ndo = [{ read = "xml" }]\nto = "erp"\n'
+    second = '[route.b]\nfrom = { file = "%s", match = "%s" }\ndo = [{ read = "xml" }]\nto = "erp"\n'
+    (line,) = errors(taken + second % ("./drop/", "*.xml"))
+    assert 'E182 route "b": *.xml in folder drop is taken by route a' in line
+    assert errors(taken + second % ("drop", "*.csv")) == []
+
+
 def test_a_case_that_takes_what_another_took_is_told() -> None:
     cases = "cases = [{ name = 'a', when = '%s', to = \"erp\" }, { name = 'b', when = '%s', to = \"erp\" }]"
     same = 'header.x  == "1"', 'header.x == "1"'
