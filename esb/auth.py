@@ -242,22 +242,23 @@ def _read_key(line: str) -> ApiKey:
     if not re.fullmatch(r"[0-9a-f]{64}", parts[1].lower()):
         raise ValueError("the second field is no SHA-256")
     ends = parts[3] if len(parts) == 4 else ""
-    return ApiKey(parts[0], parts[1].lower(), parts[2], _moment(ends) if ends not in ("", "never") else None)
+    return ApiKey(parts[0], parts[1].lower(), parts[2], moment(ends) if ends not in ("", "never") else None)
 
 
-def _moment(text: str) -> float:
-    """A date, or a date and time; without an offset it is UTC. A date counts to its end."""
-    moment = datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return moment.timestamp() + (86_400 if len(text) == 10 else 0)
+def moment(text: str) -> float:
+    """A date, or a date and time; without an offset it is UTC. A date counts to its end. Raises ValueError."""
+    found = datetime.fromisoformat(text)
+    found = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return found.timestamp() + (86_400 if len(text) == 10 else 0)
 
 
 def new_key(name: str, expires: str = "") -> tuple[str, str]:
-    """A new key: the text for its owner, shown once, and the line for the key file. 256 bits of chance."""
+    """A new key: the text for its owner, shown once, and the line for the key file. 256 bits of chance.
+    Raises ConfigError for a name that the file cannot hold, ValueError for an end that is no date."""
     if "," in name or "\n" in name:
         raise ConfigError(Problem("E181", "a key's name holds no comma and no line break"))
     if expires:
-        _moment(expires)
+        moment(expires)
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24] or "key"
     identity = f"{stem}-{randomness.token_hex(4)}"
     secret = randomness.token_urlsafe(32)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
 
-from esb.auth import new_key
+from esb.auth import moment, new_key
 from esb.cli.asking import Failed, json_option, load_table, show, table_of, table_option
+from esb.clock import SystemClock
 from esb.errors import ConfigError, EsbError
 from esb.secrets import Secrets
 
@@ -36,7 +36,7 @@ def new(auth: str, name: str, expires: str, file: Path | None, as_json: bool) ->
         raise Failed(str(error), 2) from error
     except ValueError as error:
         raise Failed(f"{expires!r} is no date; write one like 2027-01-01", 2) from error
-    if expires and date.fromisoformat(expires) <= datetime.now(UTC).date():
+    if expires and moment(expires) <= SystemClock().now():
         raise Failed(f"{expires} is over: the key would let nobody in", 2)
     path = table.folder / spec.value.removeprefix("file:")
     with path.open("a") as keys:

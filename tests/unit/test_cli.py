@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -121,6 +122,14 @@ def test_a_key_s_name_that_the_keys_file_cannot_hold_is_2(shop: str) -> None:
     over = call("key", "new", "partners", "acme", "--expires", "2020-01-01", "-f", shop)
     assert over.exit_code == 2
     assert "is over: the key would let nobody in" in over.output
+
+
+def test_a_key_ends_with_its_last_day_or_at_a_time(shop: str) -> None:
+    Path(shop).write_text(Path(shop).read_text() + '\n[auth.partners]\napi-key = "file:partners.keys"\n')
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for ends in (f"{datetime.now(UTC):%Y-%m-%d}", f"{tomorrow:%Y-%m-%dT%H:%M}"):
+        said = call("key", "new", "partners", "acme", "--expires", ends, "-f", shop)
+        assert (said.exit_code, said.exception) == (0, None)
 
 
 def test_an_expression_prints_json_with_money_exact() -> None:
