@@ -108,7 +108,8 @@ class Pauses:
             self._change(name, None, None)
         else:
             self._services.health("clock", "up", "")
-            self.hold_clock(False)
+            self.clock_held = ""
+            self._hold_clock()
 
     async def look_at_clock(self) -> None:
         """R12: after a jump of over an hour nothing expires, is forgotten or let go until a person, or the table,
@@ -123,11 +124,11 @@ class Pauses:
         if self.clock_held:
             log.error("the clock %s while the bus was down: nothing expires", self.clock_held)
             self._services.health("clock", "degraded", f"{self.clock_held}: run esb resume clock")
-        self.hold_clock(bool(self.clock_held))
+        self._hold_clock()
 
-    def hold_clock(self, held: bool) -> None:
-        """Whether nobody knows the time."""
-        self.clock_held = self.clock_held if held else ""
+    def _hold_clock(self) -> None:
+        """Store and lanes hear whether anybody knows the time."""
+        held = bool(self.clock_held)
         self._store.hold(held)
         for lane in self._lanes.values():
             lane.hold_expiry = held

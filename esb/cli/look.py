@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,17 +167,19 @@ def journey(answer: Any) -> None:
         click.echo(answer["body"].get("text") or answer["body"].get("base64"))
 
 
-def _flat(trace: Any) -> str:
+def _flat(trace: Mapping[str, Any]) -> str:
     """A decision in words: `cases big, note is missing`; what is empty is left out."""
-    return "; ".join(
-        f"{name} {plain(_said(value))}" for name, value in trace.items() if value not in (None, "", [], {})
-    )
+    return "; ".join(f"{name} {plain(_said(value))}" for name, value in _filled(trace))
 
 
 def _said(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_said(item)}" for name, item in value.items() if item not in (None, "", [], {}))
+        return ", ".join(f"{name}: {_said(item)}" for name, item in _filled(value))
     return ", ".join(_said(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _filled(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in mapping.items() if value not in (None, "", [], {})]
 
 
 def _told(waits: Any) -> str:

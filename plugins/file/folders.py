@@ -154,28 +154,29 @@ def place_new(path: Path, folder: Path, name: str, *, number: bool = True) -> Pa
     """Gives a file its name in a folder, and never another's: a hard link fails where a rename would overwrite.
     Raises FileExistsError when the name is taken and `number` is not wanted."""
     for fresh in numbered(name) if number else (name,):
-        try:
-            os.link(path, folder / fresh, follow_symlinks=False)
-        except FileExistsError:
-            # A death between the link and the unlink below left the file under both names: it is not another's.
-            if not _is_same(path, folder / fresh):
-                if not number:
-                    raise
-                continue
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            if seen(folder, fresh) is not None:
-                if not number:
-                    raise FileExistsError(fresh) from error
-                continue
-            path.rename(folder / fresh)
+        if _took(path, folder / fresh):
             sync(folder)
             return folder / fresh
-        path.unlink()
-        sync(folder)
-        return folder / fresh
     raise FileExistsError(name)
+
+
+def _took(path: Path, wanted: Path) -> bool:
+    """Whether the file has that name now; False where another has it."""
+    try:
+        os.link(path, wanted, follow_symlinks=False)
+    except FileExistsError:
+        # A death between the link and the unlink below left the file under both names: it is not another's.
+        if not _is_same(path, wanted):
+            return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if seen(wanted.parent, wanted.name) is not None:
+            return False
+        path.rename(wanted)
+        return True
+    path.unlink()
+    return True
 
 
 def same(path: Path, folder: Path, name: str, *, number: bool = True) -> str | None:
