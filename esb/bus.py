@@ -325,6 +325,9 @@ async def open_bus(
         store = await stack.enter_async_context(
             open_store(table.data, clock=clock, limits=table.bus.outbox, durable=durable, node=table.bus.name)
         )
+        for target in table.targets.values():
+            if target.backlog is not None:
+                store.limit(target.name, rows=target.backlog.rows, size=target.backlog.size)
         made = BusServices(table, registry, clock, checkpoint=store.checkpoint, whereabouts=store.whereabouts)
         services = await stack.enter_async_context(made)
         tasks = await stack.enter_async_context(watched())

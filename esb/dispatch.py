@@ -37,6 +37,9 @@ GIVE_WAY = 32
 SETTLE_AGAIN = 1.0
 """Seconds before an outcome that could not be committed is committed again."""
 
+RETRIES_HELD = 10.0
+"""Retries a second of one target while a jump of the clock is not agreed to: all of them may be due at once (R12)."""
+
 _FAULTS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
@@ -94,7 +97,8 @@ class Lane:
         self._target: Target | None = None
         self._foreign = False
         self._deadlines = Deadlines(float(spec.timeout))
-        self._bucket = Bucket(spec, post.clock)
+        self._bucket = Bucket(None if spec.limit is None else spec.limit.per_second, spec.burst, post.clock)
+        self._retries = Bucket(RETRIES_HELD, None, post.clock)
         self._unsettled = 0
         self._under_way = 0
         self._draining = False
@@ -145,6 +149,8 @@ class Lane:
                 continue
             try:
                 await self._bucket.token()
+                if self.hold_expiry and row.attempts:
+                    await self._retries.token()
             except asyncio.CancelledError:
                 self._let_go(row)
                 raise

@@ -176,11 +176,11 @@ class Gate:
 
 
 class Bucket:
-    """A token bucket: `limit` deliveries a second on average, bursts of `burst` (default one second's worth)."""
+    """A token bucket: `rate` a second on average (None: no limit), bursts of `burst` (default one second's worth)."""
 
-    def __init__(self, spec: TargetSpec, clock: Clock) -> None:
-        self._rate = None if spec.limit is None else spec.limit.per_second
-        self._burst = float(spec.burst or max(1.0, self._rate or 1.0))
+    def __init__(self, rate: float | None, burst: int | None, clock: Clock) -> None:
+        self._rate = rate
+        self._burst = float(burst or max(1.0, self._rate or 1.0))
         self._tokens = self._burst
         self._clock = clock
         self._at = clock.now()

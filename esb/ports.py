@@ -20,7 +20,7 @@ RESERVED: Final[Mapping[str, frozenset[str]]] = {
     "target": frozenset(
         {
             "auth", "limit", "concurrency", "order_by", "when_stuck", "retry", "accepts", "timeout", "batch", "owner",
-            "about", "off", "paused", "window", "except", "open_after", "do", "id_header", "expires",
+            "about", "off", "paused", "window", "except", "open_after", "do", "id_header", "expires", "backlog",
         }
     ),
     "step": frozenset({"if", "bad", "note"}),
@@ -333,7 +333,8 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     accepts; `needs` maps import names to extras: `{"asyncssh": "sftp"}`; `probe` reaches and logs in, sends nothing.
     `check` raises OptionError for what is wrong with options before anything is opened; `claims` names what only one
     place of a table may have (a path on a port). `heads` says of a codec whether its bodies have a head apart with
-    these options, and of a target whether it writes such a head once for all bodies that it joins; `answers` of a
+    these options, and of a target whether it writes such a head once for all bodies that it joins; `reading` and
+    `writing` name those options of a codec that only a `read`, or only a `write`, goes by; `answers` of a
     source that its sender hears what `reply` says; `closed` lets a source tell those who send to it meanwhile that its
     route is paused or off.
     """
@@ -353,6 +354,8 @@ class Component(Struct, Generic[O], frozen=True, kw_only=True):
     check: Callable[[O], None] | None = None
     claims: Callable[[O], Sequence[str]] | None = None
     heads: Callable[[O], bool] | None = None
+    reading: frozenset[str] = frozenset()
+    writing: frozenset[str] = frozenset()
     answers: bool = False
     closed: Callable[[O, Context], Awaitable[None]] | None = None
     api: int = 1

@@ -34,8 +34,11 @@ def check(file: Path | None, as_json: bool, code: str | None) -> None:
         table, problems = read(place, registry, {})
     except ConfigError as error:
         table, problems, registry = None, list(error.problems), None
-    if table is not None and registry is not None and not _errors(problems):
-        problems += asyncio.run(opened(table, registry))
+    if table is not None and registry is not None:
+        lines = {(problem.file, problem.line) for problem in _errors(problems)}
+        more = asyncio.run(opened(table, registry))
+        problems += [problem for problem in more if (problem.file, problem.line) not in lines]
+        problems.sort(key=lambda problem: (problem.file or "", problem.line or 0, problem.column or 0))
     if as_json:
         click.echo(msgspec.json.encode(as_values(problems)).decode())
     else:

@@ -20,6 +20,8 @@ m.last, m.trace FROM message m LEFT JOIN body b ON b.id = coalesce(m.edited, m.b
 ON p.id = m.parent WHERE m.stage <> '' AND m.id > ? ORDER BY m.id LIMIT ?"""
 _REJECTED = """SELECT m.id, m.trace, b.data, b.file, m.reason FROM message p JOIN message m ON m.parent = p.id
 LEFT JOIN body b ON b.id = m.body WHERE p.uid = ? AND m.state = 'quarantined' ORDER BY m.part"""
+_HOW_MANY = """SELECT count(*) FROM message p JOIN message m ON m.parent = p.id WHERE p.uid = ?
+AND m.state = 'quarantined'"""
 _OLDEST = """SELECT min(at) FROM (
 SELECT m.accepted_at AS at FROM (SELECT message FROM delivery WHERE target = :t AND state = 'due' AND due IS NOT NULL
 ORDER BY due, id LIMIT 1) d JOIN message m ON m.id = d.message UNION ALL
@@ -27,6 +29,10 @@ SELECT m.accepted_at FROM (SELECT message FROM delivery WHERE target = :t AND st
 ORDER BY id LIMIT 1) d JOIN message m ON m.id = d.message UNION ALL
 SELECT m.accepted_at FROM (SELECT message FROM delivery WHERE state IN ('dead', 'parked') AND state = 'parked'
 AND target = :t ORDER BY id LIMIT 1) d JOIN message m ON m.id = d.message)"""
+
+
+REJECTED = 200_000
+"""Rejected parts of one message that are given back with it."""
 
 
 class Hand(Container[int], Sized, Protocol):
@@ -105,15 +111,18 @@ def whereabouts(db: sqlite3.Connection, uid: str) -> Whereabouts | None:
     return None if found is None else Whereabouts(*found)
 
 
-def rejected(
-    db: sqlite3.Connection, uid: str, read: Callable[[str], bytes], limit: int = 1_000_000
-) -> list[tuple[int | None, bytes, str]]:
-    """The parts of a message that were quarantined, in order: line, raw document, reason."""
-    rows = db.execute(f"{_REJECTED} LIMIT ?", (uid, limit))
-    return [
+def rejected(db: sqlite3.Connection, uid: str, read: Callable[[str], bytes]) -> list[tuple[int | None, bytes, str]]:
+    """The parts of a message that were quarantined, in order: line, raw document, reason. They are held in memory, so
+    that there are `REJECTED` at most; the last one says then how many more there are."""
+    rows = db.execute(f"{_REJECTED} LIMIT ?", (uid, REJECTED))
+    found = [
         (_line(trace), data if data is not None else read(file) if file is not None else b"", reason)
         for _, trace, data, file, reason in rows
     ]
+    more = db.execute(_HOW_MANY, (uid,)).fetchone()[0] - REJECTED if len(found) == REJECTED else 0
+    if more > 0:
+        found.append((None, b"", f"and {more} more that are not in this file: esb quarantine export"))
+    return found
 
 
 def _line(trace: bytes | None) -> int | None:

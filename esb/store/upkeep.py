@@ -59,7 +59,16 @@ class Upkeep:
         self._folded = -SELDOM
 
     async def round(self, retains: Mapping[str, Retain], now: float) -> Pruned:
-        """One round; gives what was let go."""
+        """One round; gives what was let go. The WAL is emptied also where letting go fails: on a full disk that is
+        what gives room again."""
+        try:
+            return await self._let_go(retains, now)
+        finally:
+            wal = self._folder / f"{FILE}-wal"
+            if wal.exists() and wal.stat().st_size > WAL_BYTES:
+                await self._apart(retention.checkpoint)
+
+    async def _let_go(self, retains: Mapping[str, Retain], now: float) -> Pruned:
         loop = asyncio.get_running_loop()
         until = loop.time() + ROUND
         keeps = {name: Keep(item.body, item.journey, item.dead) for name, item in retains.items()}
@@ -76,9 +85,6 @@ class Upkeep:
             self._folded = loop.time()
             await self._submit(retention.fold)
         await self._apart(retention.tidy)
-        wal = self._folder / f"{FILE}-wal"
-        if wal.exists() and wal.stat().st_size > WAL_BYTES:
-            await self._apart(retention.checkpoint)
         return gone
 
     async def _route(self, route: str, keep: Keep, now: float, until: float) -> Pruned:

@@ -22,6 +22,8 @@ _TAKEN: Final[Mapping[Kind, frozenset[str]]] = {
     "step": keys.STEP,
     "codec": frozenset(),
 }
+_OTHER: Final = {"read": "writing", "write": "reading"}
+"""What a codec's options are for that such a step does not do."""
 _LONG: Final = "codec_options"
 """A step whose options have this field takes its format's options beside its own (read, write)."""
 
@@ -159,6 +161,12 @@ class Catalogue:
         checked = values.convert({codec.main: name, **rest}, codec.options, place, self._notes, aliases, also)
         if checked is None:
             return None
+        for key, other in ((key, _OTHER.get(component.name, "")) for key in rest):
+            if other and key in getattr(codec, other):
+                verb = component.name
+                said = f"{route_of(place)}{key} is for {other}, and this {verb} does nothing with it"
+                hint = f"put it at the {'write' if verb == 'read' else 'read'}, or leave it out"
+                self._notes.warn((*place, key), "W309", said, hint, key=True)
         self.codecs.append((place, Found(codec, checked, {})))
         mine = {key: item for key, item in options.items() if key in own}
         return values.convert(

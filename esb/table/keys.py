@@ -33,7 +33,7 @@ SOURCE: Final = frozenset({"reply", "once", "every", "auth", "placement"})
 TARGET: Final = frozenset(
     {
         "auth", "limit", "concurrency", "order_by", "when_stuck", "retry", "timeout", "owner", "about", "off", "paused",
-        "open_after", "do", "id_header", "expires",
+        "open_after", "do", "id_header", "expires", "backlog",
     }
 )  # fmt: skip
 GIVEN: Final = frozenset({"file", "text", "header"})

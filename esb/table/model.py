@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from esb.errors import Problem
 from esb.ports import Component
@@ -124,6 +124,13 @@ class RouteSpec(Struct, frozen=True, kw_only=True):
         return (*self.to, *(to for case in self.cases for to in case.to))
 
 
+class TargetBacklog(Struct, frozen=True, forbid_unknown_fields=True):
+    """R9: what may wait for one target before its sources refuse; None: a quarter of the outbox's."""
+
+    rows: Annotated[int, Meta(ge=1)] | None = None
+    size: Size | None = None
+
+
 class TargetSpec(ComponentSpec, frozen=True, kw_only=True):
     name: str
     auth: str | None = None
@@ -142,6 +149,7 @@ class TargetSpec(ComponentSpec, frozen=True, kw_only=True):
     do: tuple[StepSpec, ...] = ()
     id_header: str | None = None
     expires: Duration | None = None
+    backlog: TargetBacklog | None = None
 
 
 class TlsOptions(Struct, frozen=True, forbid_unknown_fields=True):

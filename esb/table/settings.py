@@ -19,6 +19,9 @@ from esb.table.notes import Notes, closest, one_of, route_of
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):(\d{1,5})")
 _PREFIX: Final = re.compile(r"[A-Za-z_][\w.-]*")
+_ANSWER: Final = re.compile(r"ok|timeout|down|[2-5]\d\d( retry-after=\d+(\.\d+)?)?", re.IGNORECASE)
+_ANSWERS: Final = '"200", "ok", "timeout", "down", "422" or "503 Retry-After=60"'
+_STATES: Final = ("done", "open", "quarantined", "unmatched", "dropped", "dead", "expired", "split")
 _PAUSE: Final = re.compile(r"[1-9]\d* in a row|never")
 
 
@@ -67,6 +70,7 @@ def test(
     for name, known in (("given", keys.GIVEN), ("expect", keys.EXPECT)):
         for key in sorted(set(getattr(made, name)) - known):
             keys.unknown(notes, (*place, name), key, one_of(key, sorted(known)), f'test "{made.name}": {name} has an ')
+    _runnable(made, notes)
     route = routes.get(made.route)
     if route is None:
         said = f'test "{made.name}": no route named "{made.route}"'
@@ -74,6 +78,32 @@ def test(
         return made
     _expected(made, route, targets, notes)
     return made
+
+
+def _runnable(made: TestSpec, notes: Notes) -> None:
+    """What the test is given and what is expected are such that it can be run and can fail."""
+
+    def wrong(path: Place, said: str, hint: str) -> None:
+        notes.add((*made.place, *path), "E189", f'test "{made.name}": {said}', hint)
+
+    bodies = [key for key in ("file", "text") if key in made.given]
+    if len(bodies) > 1:
+        wrong(("given", "text"), "given has a file and a text", "keep one")
+    if "file" in bodies and not (notes.atlas.folder(made.place) / str(made.given["file"])).is_file():
+        hint = "name a file beside the table, or write text = '...'"
+        wrong(("given", "file"), f"no file {made.given['file']}", hint)
+    if not made.expect:
+        wrong(("expect",), "it expects nothing, so that it cannot fail", "write expect = { delivered = { NAME = 1 } }")
+    state = made.expect.get("state")
+    if state is not None and state not in _STATES:
+        wrong(("expect", "state"), f'no message ends as "{state}"', one_of(str(state), _STATES))
+    for name, script in made.answers.items():
+        if not isinstance(script, list) or not all(isinstance(item, str) for item in script):
+            wrong(("answers", name), "answers are not a list of texts", f'write {name} = ["503", "200"]')
+            continue
+        for index, item in enumerate(script):
+            if not _ANSWER.fullmatch(item):
+                wrong(("answers", name, index), f'"{item}" is no answer', f"write one of {_ANSWERS}")
 
 
 def _expected(made: TestSpec, route: RouteSpec, targets: Mapping[str, Any], notes: Notes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from esb.table import forms, keys, values
 from esb.table.draft import Draft
-from esb.table.model import Place, StepSpec, TargetSpec, ToSpec
+from esb.table.model import Place, StepSpec, TargetBacklog, TargetSpec, ToSpec
 from esb.table.notes import one_of, route_of
 from esb.table.plain import Plain
 from esb.table.steps import read_steps
@@ -49,7 +49,18 @@ def read_target(draft: Draft, name: str, value: Mapping[str, Any]) -> TargetSpec
         do=do,
         id_header=plain.text("id_header", None),
         expires=plain.quantity("expires", Duration),
+        backlog=_backlog(draft, value, place),
     )
+
+
+def _backlog(draft: Draft, value: Mapping[str, Any], place: Place) -> TargetBacklog | None:
+    found = value.get("backlog")
+    if found is None:
+        return None
+    if not isinstance(found, Mapping):
+        draft.wrong((*place, "backlog"), "backlog is not a table", 'write backlog = { rows = 100000, size = "1GB" }')
+        return None
+    return values.convert(found, TargetBacklog, (*place, "backlog"), draft.notes)
 
 
 def read_to(draft: Draft, value: Any, place: Place) -> tuple[ToSpec, ...]:

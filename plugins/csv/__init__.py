@@ -231,6 +231,8 @@ def esb_codecs() -> list[Component[Any]]:
             about="CSV by column name: any dialect, nothing inferred, ragged rows with their line",
             options=Options,
             main="format",
+            reading=frozenset({"skip_first", "head", "foot", "blank", "count", "sum", "max_row", "max_size"}),
+            writing=frozenset({"newline", "unmappable", "true", "false", "dates", "formula"}),
             open=open_codec,
             heads=lambda options: options.header == "once",
             example='do = [{ read = "csv", delimiter = ";", encoding = "windows-1252", null = "NULL" }]',

@@ -102,6 +102,8 @@ def esb_codecs() -> list[Component[Any]]:
             about="JSON, exact: digits kept, duplicate keys refused",
             options=Options,
             main="format",
+            reading=frozenset({"duplicates", "max_number", "max_size"}),
+            writing=frozenset({"nulls", "indent"}),
             open=open_codec,
             example='do = [{ read = "json", depth = 50 }, { write = "json", nulls = "omit" }]',
         )

@@ -160,6 +160,8 @@ def esb_codecs() -> list[Component[Any]]:
             about="XML by local names, safely parsed; a changed document is edited in place",
             options=Options,
             main="format",
+            reading=frozenset({"arrays", "types", "max_attributes", "max_size"}),
+            writing=frozenset({"root", "declaration", "indent", "empty", "nulls", "lossy"}),
             open=open_codec,
             example='do = [{ read = "xml", arrays = ["Order.Lines.Line"], types = { "Order.Total" = "decimal" } }]',
         )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from esb.clock import VirtualClock
+from esb.errors import Busy
 from esb.plugins import load_plugins
 from esb.store import dead_letters
 from esb.table.load import load
@@ -192,3 +193,35 @@ async def test_a_live_tick_is_made_however_late_the_loop_is(tmp_path: Path) -> N
         clock.advance((night if night > clock.now() else night + DAY) - clock.now() + 2.0)
         await bus.settled()
         assert len(bus.targets["erp"].taken) == 1
+
+
+async def test_retries_are_paced_while_nobody_knows_the_time_r12(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with start(tmp_path, PLAIN, clock) as bus:
+        bus.targets["erp"].answer(*["down"] * 40)
+        for _ in range(40):
+            await bus.send("orders", "{}")
+        await bus.settled()
+    clock = VirtualClock(clock.now() + 365 * DAY)
+    async with start(tmp_path, PLAIN, clock) as bus:
+        await bus.send("orders", '{"new": true}')
+        await passed(clock, 1)
+        assert len(bus.targets["erp"].taken) < 25, "all retries were due at once"
+        await passed(clock, 10)
+        assert len(bus.targets["erp"].taken) == 41
+
+
+async def passed(clock: VirtualClock, seconds: float) -> None:
+    """Time goes by in small steps, whatever is under way."""
+    for _ in range(int(seconds * 10)):
+        clock.advance(0.1)
+        await asyncio.sleep(0.02)
+
+
+async def test_a_target_may_have_a_backlog_of_its_own_r9(tmp_path: Path) -> None:
+    text = PLAIN.replace('memory = "erp"', 'memory = "erp"\nbacklog = { rows = 2 }\npaused = "not yet"')
+    async with start(tmp_path, text, VirtualClock()) as bus:
+        for _ in range(2):
+            await bus.send("orders", "{}")
+        with pytest.raises(Busy, match="backlog of target erp is full"):
+            await bus.send("orders", "{}")

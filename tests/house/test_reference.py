@@ -132,7 +132,7 @@ def shown(section: str, key: str, example: str) -> str:
     elif section == "case":
         route["cases"] = f"[{case(key, example)}]"
     elif section == "test":
-        given = {"name": '"x"', "route": '"orders"', "given": "{}", "expect": "{}", key: example}
+        given = {"name": '"x"', "route": '"orders"', "given": "{}", "expect": "{ parts = 0 }", key: example}
         after = "[[test]]\n" + body(given)
     elif section == "source":
         route["from"] = f"{{ {'file = 1' if key == 'every' else 'http = 1'}, {line} }}".replace("1", '"POST /o"', 1)

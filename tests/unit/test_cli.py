@@ -260,3 +260,15 @@ def test_an_error_s_own_words_cannot_steer_a_terminal_either() -> None:
     line = Text().format(record)
     assert "\x1b" not in line
     assert "\r" not in line
+
+
+def test_check_tells_missing_contracts_beside_other_errors(shop: str) -> None:
+    table = Path(shop)
+    table.write_text(
+        table.read_text()
+        + '\n[route.more]\nfrom = { memory = "more" }\ndo = [{ read = "json" }, { check = "no.json" }]\n'
+        'to = ["nobody"]\n'
+    )
+    said = call("check", "-f", shop)
+    assert said.exit_code == 2
+    assert "E206" in said.output and "no.json" in said.output, said.output

@@ -11,7 +11,7 @@ from store_makings import NOW, accept, check_books, delivery, message, opened, r
 
 from esb.errors import StoreError
 from esb.ids import derived_uid
-from esb.store import Act, Store, Which
+from esb.store import Act, Store, Which, reading
 from esb.store.records import NewMessage, OpenMessage, Progress
 
 
@@ -102,6 +102,18 @@ async def test_rejected_rows_come_back_with_line_bytes_and_reason(tmp_path: Path
             (7, b"b,many", "qty is not a number"), (None, b"x" * 70_000, "too long"),
         ]  # fmt: skip
         assert await store.rejected("nonsense") == []
+
+
+async def test_rejected_rows_beyond_the_limit_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "REJECTED", 2)
+    async with opened(tmp_path) as store:
+        row = await staged(store)
+        bad = {"state": "quarantined", "reason": "qty is not a number", "trace": TRACE}
+        made = [part(row, n, data=b"b,many", **bad) for n in range(1, 6)]
+        await store.progress(Progress(message=row, made=made, next_index=5, state="split"))
+        *rows, last = await store.rejected(row.uid)
+        assert len(rows) == 2
+        assert last == (None, b"", "and 3 more that are not in this file: esb quarantine export")
 
 
 async def test_ordered_parts_stand_in_line_across_chunks_r14(tmp_path: Path) -> None:

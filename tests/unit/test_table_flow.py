@@ -195,3 +195,25 @@ def test_a_login_in_a_url_is_a_secret_in_the_table() -> None:
         found = errors(BEGIN + f'[target.x]\nhttp = "POST {url}"\nid_header = "I"\n')
         assert any(line.startswith('8:8 E172 target "x": a secret stands here itself') for line in found)
     assert errors(BEGIN + '[target.x]\nhttp = "POST https://shop.example.org/?token={body.t}"\nid_header = "I"\n') == []
+
+
+def test_an_option_for_the_other_direction_is_told() -> None:
+    found = flow('{ read = "json", indent = 2 }, { write = "xml", root = "a", types = {} }', warnings=True)
+    assert [line[:21] for line in found if "W309" in line] == ["warning 11:24 W309 ro", "warning 11:67 W309 ro"], found
+
+
+TESTS = {
+    'given = { text = "{}", file = "no.json" }\nexpect = { case = "x" }': ["given has a file and a text", "no file no.json"],
+    'given = { text = "{}" }\nexpect = {}': ["it expects nothing"],
+    'given = { text = "{}" }\nexpect = { state = "dun" }': ['no message ends as "dun"'],
+    'given = { text = "{}" }\nexpect = { parts = 1 }\nanswers = { erp = ["foo"] }': ['"foo" is no answer'],
+    'given = { text = "{}" }\nexpect = { parts = 1 }\nanswers = { erp = "200" }': ["answers are not a list of texts"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("test", "expected"), TESTS.items())
+def test_a_test_that_cannot_be_run_or_cannot_fail_is_told(test: str, expected: list[str]) -> None:
+    rest = f'to = "erp"\n[[test]]\nname = "t"\nroute = "a"\n{test}'
+    found = [line for line in flow("", rest) if "E189" in line]
+    assert len(found) == len(expected), found
+    assert all(any(text in line for line in found) for text in expected), found

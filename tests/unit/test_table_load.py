@@ -197,8 +197,8 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
 
 
 def test_tests_of_all_files_are_joined_and_keep_their_places() -> None:
-    test = '[[test]]\nname = "x"\nroute = "orders"\ngiven = { text = "" }\nexpect = {}\n'
-    bad = '[[test]]\nname = "y"\nroute = "orderz"\ngiven = { text = "" }\nexpect = {}\n'
+    test = '[[test]]\nname = "x"\nroute = "orders"\ngiven = { text = "" }\nexpect = { parts = 0 }\n'
+    bad = '[[test]]\nname = "y"\nroute = "orderz"\ngiven = { text = "" }\nexpect = { parts = 0 }\n'
     text = 'include = ["a.toml"]\n' + BEGIN + ROUTE + test
     assert told(text, a=test + bad) == ['a.toml:8:10 E212 test "y": no route named "orderz"; did you mean "orders"?']
 
