@@ -12,7 +12,7 @@ demo: $(RUN)
 	$(PY) examples/demo/demo.py $(if $(KEEP),--keep)
 
 test: $(DEV)
-	.ci/packages chromium curl strace openssl
+	.ci/packages chromium curl strace openssl rabbitmq-server
 	$(PYTEST) -q
 
 check: $(DEV) $(TYPES)
@@ -35,7 +35,7 @@ docs: $(DEV)
 	$(PY) -m esb.cli.reference docs/commands.md
 
 soak: $(DEV)
-	.ci/packages strace openssl
+	.ci/packages strace openssl rabbitmq-server
 	$(PYTEST) -q -m soak --timeout=0 -o addopts=
 
 wheel: $(DEV)

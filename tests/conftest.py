@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rabbit import Rabbit, rabbit
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPORA = Path(os.environ.get("ESB_CORPORA", ROOT.parent / "shared" / "corpora"))
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    """A RabbitMQ of these tests' own. Who kills or stops it starts it again."""
+    with rabbit(tmp_path_factory.mktemp("broker")) as node:
+        yield node
 
 
 @pytest.fixture(scope="session")
