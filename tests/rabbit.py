@@ -162,9 +162,9 @@ def _end_epmd(port: int) -> None:
     """The port mapper lives on when its node is gone: the one on our port is found by its environment."""
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and (entry / "comm").read_text().strip() == "epmd":
-                if f"ERL_EPMD_PORT={port}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry.name), signal.SIGKILL)
+            epmd = entry.name.isdigit() and (entry / "comm").read_text().strip() == "epmd"
+            if epmd and f"ERL_EPMD_PORT={port}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
         except OSError:
             continue
 
