@@ -21,6 +21,7 @@ import msgspec
 from esb import dispatch, intake, threads
 from esb.auth import open_auth
 from esb.blueprint import Draft
+from esb.brokered import Brokered
 from esb.clock import Clock, SystemClock
 from esb.dispatch import Lane, Post
 from esb.errors import Closing, EsbError, describe
@@ -107,14 +108,19 @@ class Bus:
         self._staged = asyncio.Event()
         self.relay = Relay({}, self._staged)
         self.splitter: Splitter | None = None
+        self.brokered: Brokered | None = None
 
     async def build(self, stack: AsyncExitStack) -> None:
         """Everything that can be wrong in the table is found here, before anything runs; raises ConfigError."""
         self._open_logins()
+        if self.table.bus.broker != "embedded":
+            self.brokered = Brokered(
+                self.table, self.store, self.services, self.clock, self.waiters, self._replies(), self.offer
+            )
         self.planners = await self._draft(self.table, self.services, stack)
         for spec in self.table.targets.values():
             self.lanes[spec.name] = self._lane(spec)
-        self.relay = Relay({name: lane.window for name, lane in self.lanes.items()}, self._staged)
+        self.relay = Relay(self._windows(), self._staged)
         self.store.stored = self.relay.stored
         self.splitter = Splitter(
             Desk(
@@ -129,6 +135,14 @@ class Bus:
             )
         )
 
+    def _windows(self) -> dict[str, Window]:
+        """What pages the outbox in: each lane's own, or those that go to the broker."""
+        if self.brokered is not None:
+            for lane in self.lanes.values():
+                self.brokered.attach(lane)
+            return self.brokered.windows
+        return {name: lane.window for name, lane in self.lanes.items() if isinstance(lane.window, Window)}
+
     def _open_logins(self) -> None:
         for spec in self.table.auth.values():
             self.services.auths[spec.name] = open_auth(spec, self.services, folder=self.table.folder, clock=self.clock)
@@ -136,18 +150,25 @@ class Bus:
     async def _draft(self, table: Table, services: BusServices, stack: AsyncExitStack) -> dict[str, Planner]:
         return await planners_of(table, Draft(table, services.environment, services.open, stack), services.zone)
 
+    def _replies(self) -> dict[str, ReplySpec]:
+        """The routes whose senders wait for an outcome."""
+        return {
+            route.name: source.reply
+            for route in self.table.routes.values()
+            for source in route.sources
+            if source.reply.kind != "stored"
+        }
+
     def _lane(self, spec: TargetSpec) -> Lane:
+        inbox = None if self.brokered is None else self.brokered.inbox(spec)
         post = Post(
             store=self.store,
+            outcomes=dispatch.Own(self.store) if inbox is None else inbox,
             clock=self.clock,
             counters=self.counters,
-            waiters=self.waiters,
-            replies={
-                route.name: source.reply
-                for route in self.table.routes.values()
-                for source in route.sources
-                if source.reply.kind != "stored"
-            },
+            # On a broker the node that accepted a message tells its sender, when the receipt has come home.
+            waiters=self.waiters if inbox is None else Waiters(self.clock),
+            replies=self._replies(),
             policies={
                 route.name: self.table.retry[route.retry]
                 for route in self.table.routes.values()
@@ -164,7 +185,7 @@ class Bus:
             self.table.retry[spec.retry],
             partial(threads.opened, spec.component, spec.options, context),
             dispatch.programs(spec, self.services.environment.compile_template),
-            Window(spec.name, self.store, self.clock),
+            Window(spec.name, self.store, self.clock) if inbox is None else inbox,
             post,
         )
 
@@ -203,6 +224,8 @@ class Bus:
         await self.pauses.restore()
         await self.pauses.look_at_clock()
         await self._park_homeless()
+        if self.brokered is not None:
+            await self.brokered.start(lambda work, name: self._tasks.start(work, name=name))
         for lane in self.lanes.values():
             if lane.spec.order_by is not None and lane.spec.when_stuck != "block":
                 await self.store.heed_stuck(lane.name, lane.spec.when_stuck)

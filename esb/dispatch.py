@@ -19,9 +19,7 @@ from esb.gate import Bucket, Gate
 from esb.message import Delivery
 from esb.plugins import is_foreign
 from esb.ports import Receipt, Reply, Target
-from esb.relay import Window
 from esb.replies import Waiters, answers, delivered, failed, pack
-from esb.replies import settled as reply_of
 from esb.retry import Dead, Failure, History, Park, PauseTarget, RetryAt, RetryPolicy, classify, decide
 from esb.store import Store
 from esb.store.records import AttemptRecord, Settled, Settlement, StoredDelivery
@@ -53,12 +51,59 @@ class Counters(Protocol):
     def ended(self, route: str, target: str, state: str, /) -> None: ...
 
 
+class Outcomes(Protocol):
+    """Where a lane's outcomes go, and what remembers that a row is under way (R15)."""
+
+    def settle(self, settlement: Settlement, /) -> asyncio.Future[Settled]: ...
+
+    def begin(self, row: StoredDelivery, /) -> int: ...
+
+    def end(self, slot: int, /) -> None: ...
+
+
+class Rows(Protocol):
+    """Where a lane's rows come from: a window on the outbox, or the inbox of a broker."""
+
+    async def take(self) -> StoredDelivery: ...
+
+    def give_back(self, row: StoredDelivery, /) -> None: ...
+
+    def release(self, row: StoredDelivery, /) -> None: ...
+
+    def nudge(self) -> None: ...
+
+    def look(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+    @property
+    def in_hand(self) -> int: ...
+
+    @property
+    def idle(self) -> bool: ...
+
+
+class Own:
+    """The outcomes of rows of this node's store."""
+
+    def __init__(self, store: Store) -> None:
+        self.settle = store.settle
+        self._inflight = store.inflight
+
+    def begin(self, row: StoredDelivery) -> int:
+        return self._inflight.enter("delivery", row.row)
+
+    def end(self, slot: int) -> None:
+        self._inflight.leave(slot)
+
+
 class Post(Struct, frozen=True, kw_only=True):
     """What every lane of one bus shares. `offer` takes rows that became due; `replies` are the routes whose senders
     wait for an outcome; `policies` those of routes with a retry policy of their own; `health` says how a component is
     doing."""
 
     store: Store
+    outcomes: Outcomes
     clock: Clock
     counters: Counters
     waiters: Waiters
@@ -79,7 +124,7 @@ class Lane:
         policy: RetryPolicy,
         open_target: Callable[[], AbstractAsyncContextManager[Target]],
         programs: Mapping[str, tuple[TemplateProgram, str | None]],
-        window: Window,
+        window: Rows,
         post: Post,
     ) -> None:
         self.spec = spec
@@ -198,7 +243,7 @@ class Lane:
         if row.crashes and self._policy_of(row).unknown.as_ == "park":
             self._park(row, "outcome unknown: the process died while it was under way")
             return
-        slot = self._post.store.inflight.enter("delivery", row.row)
+        slot = self._post.outcomes.begin(row)
         try:
             delivery = self._delivery(row)
             receipt = await self._deliver(delivery, task)
@@ -212,7 +257,7 @@ class Lane:
         else:
             self._succeeded(row, receipt, started)
         finally:
-            self._post.store.inflight.leave(slot)
+            self._post.outcomes.end(slot)
 
     def _cut_off(self, row: StoredDelivery) -> None:
         """An attempt that was ended from outside: it may have reached its target (R16)."""
@@ -393,7 +438,7 @@ class Lane:
     def _settle(self, settlement: Settlement, reply: Reply | None = None) -> None:
         """Hands an outcome to the store's next batch; the row's place is free when it is on disk."""
         self._unsettled += 1
-        future = self._post.store.settle(settlement)
+        future = self._post.outcomes.settle(settlement)
         future.add_done_callback(lambda done: self._settled(settlement, reply, done))
 
     def _settled(self, settlement: Settlement, reply: Reply | None, done: asyncio.Future[Settled]) -> None:
@@ -413,17 +458,7 @@ class Lane:
         if settled.promoted:
             self._post.offer(settled.promoted)
         if self._post.replies:
-            self._tell(row, reply, settled)
-
-    def _tell(self, row: StoredDelivery, reply: Reply | None, settled: Settled) -> None:
-        """The waiting sender hears when its target has the message, or when all have, or when one is dead."""
-        spec = answers(self._post.replies, row.route, row.target)
-        if spec is None:
-            return
-        if reply is not None and (spec.target is not None or reply.status == 502 or settled.state == "done"):
-            self._post.waiters.answer(row.uid, reply)
-        elif settled.state != "open":
-            self._post.waiters.answer(row.uid, reply_of(row.uid, settled.state, ""))
+            self._post.waiters.tell(self._post.replies, row, reply, settled.state)
 
     def _settle_later(self, settlement: Settlement, reply: Reply | None, error: BaseException) -> None:
         if not isinstance(error, StoreError):

@@ -77,6 +77,11 @@ class Gate:
                 return
             await sleep_or(self._clock, (pause.until or 0) - self._clock.now(), self._resumed)
 
+    async def opened(self) -> None:
+        """Returns when no person has the target paused."""
+        while self.closed:
+            await self._resumed.wait()
+
     def admits(self) -> bool:
         """Whether the delivery in hand may go: always, unless the target is paused; then only one that probes."""
         if self.pause is None:

@@ -101,6 +101,10 @@ class Window:
                 raise
         return self._ready.popleft()
 
+    def take_ready(self) -> StoredDelivery | None:
+        """The next row; None where none is ready now."""
+        return self._ready.popleft() if self._ready else None
+
     def give_back(self, row: StoredDelivery) -> None:
         """A row that was taken and not tried stands first again."""
         self._ready.appendleft(row)

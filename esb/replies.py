@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -88,6 +88,25 @@ class Waiters:
         for future in self._waiting.get(uid, ()):
             if not future.done():
                 future.set_result(reply)
+
+    def tell(self, routes: Mapping[str, ReplySpec], row: Settling, reply: Reply | None, state: str) -> None:
+        """One outcome is on disk: the waiting sender hears when its target has the message, or when all have, or when
+        one is dead. `state` is the message's."""
+        spec = answers(routes, row.route, row.target)
+        if spec is None:
+            return
+        if reply is not None and (spec.target is not None or reply.status == 502 or state == "done"):
+            self.answer(row.uid, reply)
+        elif state != "open":
+            self.answer(row.uid, settled(row.uid, state, ""))
+
+
+class Settling(Protocol):
+    """A delivery whose outcome is told."""
+
+    uid: str
+    route: str
+    target: str
 
 
 def answers(routes: Mapping[str, ReplySpec], route: str, target: str) -> ReplySpec | None:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from esb.admin.api import serving
 from esb.admin.metrics import Metrics
@@ -39,11 +40,13 @@ the usual 700 cost a tenth of a message."""
 @click.option(
     "--last-good", "use_last_good", is_flag=True, help="While the table is invalid, run the last one that ran."
 )
-@click.option("--broker", type=click.Choice(["embedded"]), help="Overrides [bus] broker.")
+@click.option("--broker", help='Overrides [bus] broker: "embedded", or "amqp://HOST:5672/VHOST".')
 @click.option("--json", "as_json", is_flag=True, help='Log as JSON lines, as [bus] log = "json".')
 def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: bool) -> None:
     """Run the bus until SIGTERM, which finishes what is under way; a second one stops now."""
     table, registry = _table(_placed(file), use_last_good)
+    if broker is not None:
+        table = replace(table, bus=replace(table.bus, broker=_broker(broker)))
     logs.begin("json" if as_json else table.bus.log)
     import uvloop
 
@@ -59,6 +62,12 @@ def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: boo
     except SecretMissing as error:
         raise Failed(f"{error.code} {error}", 2) from error
     raise SystemExit(code)
+
+
+def _broker(given: str) -> str:
+    if given != "embedded" and not given.startswith(("amqp://", "amqps://")):
+        raise Failed(f'--broker {given}: write "embedded", or "amqp://HOST:5672/VHOST"', 2)
+    return given
 
 
 def _placed(file: Path | None) -> Path | None:

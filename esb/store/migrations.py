@@ -13,7 +13,15 @@ from esb.errors import StoreCorrupt, StoreError
 APPLICATION = 0x45534231
 """The mark of esb's files in SQLite's head ("ESB1")."""
 SCHEMA = Path(__file__).with_name("schema.sql")
-STEPS: tuple[str | Callable[[sqlite3.Connection], None], ...] = ()
+STEPS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
+    """CREATE TABLE receipt (
+        id INTEGER PRIMARY KEY, node TEXT NOT NULL, data BLOB NOT NULL, at REAL NOT NULL,
+        sent INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX receipt_unsent ON receipt (id) WHERE sent = 0;
+    CREATE INDEX delivery_forwarded ON delivery (target, id) WHERE state = 'forwarded';
+    """,
+)
 """STEPS[0] makes version 2 of version 1, and so on: SQL, or a function on the connection."""
 
 TABLES = ("body", "message", "delivery")

@@ -18,7 +18,7 @@ FIRST_ATTEMPTS, LAST_ATTEMPTS = 10, 40
 """Failed attempts of one delivery that are kept in full: the first ones and the last ones; all are counted."""
 
 _DELIVERED = """UPDATE delivery SET state = 'delivered', due = NULL, attempts = attempts + 1, error = '', ended_at = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND state = 'due'"""
+WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('due', 'forwarded')"""
 _DONE = """UPDATE message SET state = 'done', open = 0, worst = 3, closed_at = ?
 WHERE id IN (SELECT value FROM json_each(?)) AND open = 1 AND worst = 0 AND stage = '' AND state = 'open'"""
 _SHRINK = """UPDATE message SET open = open - :n, worst = max(worst, 3),

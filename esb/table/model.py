@@ -186,6 +186,11 @@ class Bus(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: str = "esb"
     data: str = "var"
     broker: str = "embedded"
+    broker_user: str = ""
+    broker_password: str | None = None
+    broker_ca: str | None = None
+    broker_cert: str | None = None
+    broker_key: str | None = None
     http: str = "127.0.0.1:8080"
     admin: str = ""
     admin_key: str | None = None

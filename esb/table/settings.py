@@ -14,10 +14,11 @@ from msgspec import Struct
 from esb.retry import RetryPolicy
 from esb.table import keys, values
 from esb.table.logins import check_reference
-from esb.table.model import Listener, Place, RouteSpec, Table, TestSpec
+from esb.table.model import Bus, Listener, Place, RouteSpec, Table, TestSpec
 from esb.table.notes import Notes, closest, one_of, route_of
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):(\d{1,5})")
+_BROKER: Final = re.compile(r"amqps?://[^/@\s]+(/[^/\s]*)?|amqps?://[^/\s]*@[^/\s]+(/[^/\s]*)?")
 _PREFIX: Final = re.compile(r"[A-Za-z_][\w.-]*")
 _ANSWER: Final = re.compile(r"ok|timeout|down|[2-5]\d\d( retry-after=\d+(\.\d+)?)?", re.IGNORECASE)
 _ANSWERS: Final = '"200", "ok", "timeout", "down", "422" or "503 Retry-After=60"'
@@ -142,9 +143,7 @@ class Settings:
         if not values.NAME.fullmatch(bus.name):
             hint = "names are a-z 0-9 _ -, at most 48, and begin with a-z or 0-9"
             self._notes.add(("bus", "name"), "E114", f'"{bus.name}" cannot be a name', hint)
-        if bus.broker != "embedded":
-            said = "this version of esb has the embedded broker only"
-            self._notes.add(("bus", "broker"), "E151", said, 'write broker = "embedded", or leave it out')
+        self._broker(bus)
         try:
             ZoneInfo(bus.time_zone)
         except (KeyError, ValueError, OSError):
@@ -155,6 +154,17 @@ class Settings:
         self._admin(bus.admin, bus.admin_key)
         if bus.admin_key is not None:
             check_reference(bus.admin_key, self._table.secrets, ("bus", "admin_key"), self._notes)
+
+    def _broker(self, bus: Bus) -> None:
+        if bus.broker != "embedded" and not _BROKER.fullmatch(bus.broker):
+            said = f'"{bus.broker}" is no broker'
+            self._notes.add(("bus", "broker"), "E151", said, 'write "embedded", or "amqp://HOST:5672/VHOST"')
+        if "@" in bus.broker:
+            said = "a login in the broker's address"
+            hint = 'write broker_user = "NAME" and broker_password = "secret:NAME"'
+            self._notes.add(("bus", "broker"), "E151", said, hint)
+        if bus.broker_password is not None:
+            check_reference(bus.broker_password, self._table.secrets, ("bus", "broker_password"), self._notes)
 
     def _admin(self, admin: str, key: str | None) -> None:
         """A TCP address always needs a key."""

@@ -32,6 +32,7 @@ WITHOUT = {
     "M291": "found when the parts are made",
     "M295": "needs three deaths",
     "M296": "needs a source",
+    "M297": "needs a broker",
 }
 """Codes of tables and messages whose pages have no example that can be run, and why."""
 

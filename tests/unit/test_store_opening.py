@@ -217,6 +217,7 @@ async def test_a_store_of_a_newer_esb_is_refused_by_its_number(tmp_path: Path) -
         pass
 
 
+STEPS = migrations.STEPS
 STEP = """
 ALTER TABLE message ADD COLUMN colour TEXT;
 CREATE TABLE paint (id INTEGER PRIMARY KEY);
@@ -227,23 +228,30 @@ INSERT INTO paint VALUES (1);
 async def test_a_store_is_brought_forward_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path) as store:
         await accept(store, "erp")
-    monkeypatch.setattr(migrations, "STEPS", (STEP, lambda db: db.execute("UPDATE message SET colour = 'red'")))
+    monkeypatch.setattr(migrations, "STEPS", (*STEPS, STEP, lambda db: db.execute("UPDATE message SET colour = 'red'")))
     async with opened(tmp_path) as store:
         assert await store.message_state(rows_of(tmp_path, "SELECT uid FROM message")[0][0])
     assert rows_of(tmp_path, "SELECT colour FROM message") == [("red",)]
-    assert rows_of(tmp_path, "PRAGMA user_version") == [(3,)]
+    assert rows_of(tmp_path, "PRAGMA user_version") == [(len(STEPS) + 3,)]
 
 
 async def test_an_interrupted_step_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path) as store:
         await accept(store, "erp")
-    monkeypatch.setattr(migrations, "STEPS", (STEP + "INSERT INTO nowhere VALUES (1);\n",))
+    monkeypatch.setattr(
+        migrations,
+        "STEPS",
+        (
+            *STEPS,
+            STEP + "INSERT INTO nowhere VALUES (1);\n",
+        ),
+    )
     with pytest.raises(StoreError):
         async with opened(tmp_path):
             pass
-    assert rows_of(tmp_path, "PRAGMA user_version") == [(1,)]
+    assert rows_of(tmp_path, "PRAGMA user_version") == [(len(STEPS) + 1,)]
     assert rows_of(tmp_path, "SELECT name FROM sqlite_schema WHERE name = 'paint'") == []
-    monkeypatch.setattr(migrations, "STEPS", ())
+    monkeypatch.setattr(migrations, "STEPS", STEPS)
     async with opened(tmp_path) as store:
         await check_books(store)
 

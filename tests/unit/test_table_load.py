@@ -56,7 +56,7 @@ SETTINGS = {
     'http = "8080"': '"8080" is not an address to listen on; write "127.0.0.1:8080", or ":8080" for every interface',
     'http = "127.0.0.1:99999"': '"127.0.0.1:99999" is not an address',
     'time_zone = "Europe/Berln"': 'no time zone "Europe/Berln"',
-    'broker = "amqp://x"': "this version of esb has the embedded broker only",
+    'broker = "rabbit://x"': '"rabbit://x" is no broker',
     'admin = "127.0.0.1:9000"': "the admin API on TCP needs a key",
     'admin = "127.0.0.1:9000"\nadmin_key = "abc"': "a secret stands here itself",
     'admin = "127.0.0.1:9000"\nadmin_key = "secret:x"': 'no secret named "x"',
