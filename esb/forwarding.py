@@ -144,8 +144,9 @@ def _nothing() -> asyncio.Future[Settled]:
 
 
 class Forwarder:
-    """The rows of one target in frames: whatever is due while the frame before is in flight (R24). `keep` takes a row
-    that is too large for the broker: this node delivers it."""
+    """The rows of one target in frames: whatever is due while the frame before is in flight (R24). `keep` takes what
+    this node delivers itself: a row that is too large for the broker, and one with an order key. The line of a key
+    stands in this outbox, so that its next row could go out no sooner by way of another node (R14)."""
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class Forwarder:
         size = 0
         row: StoredDelivery | None = await self._window.take()
         while row is not None:
-            if row.content is None or len(row.content) > MOST_BYTES:
+            if row.content is None or len(row.content) > MOST_BYTES or row.order_key is not None:
                 self._keep(row)
             else:
                 rows.append(row)

@@ -30,6 +30,8 @@ CONNECT = 10.0
 CONSUME = 2.0
 """Seconds for the answer to a consume: a quorum queue that is just recovering (3.10) may never give one, and gives one
 at the next try."""
+SILENT = 3
+"""Consumes in a row without an answer after which a person is told."""
 PUBLISH = 15.0
 """Seconds after which it is not known whether the broker has a frame."""
 FIRST, CAP = 0.2, 3.0
@@ -67,12 +69,22 @@ class Consumer:
         self.channel: AbstractChannel | None = None
         self.generation = 0
         self.wanted = True
+        self.tag = ""
+        self.silent = 0
         self.trouble = ""
         self.again = 0.0
 
     @property
     def alive(self) -> bool:
         return self.channel is not None and not self.channel.is_closed
+
+    async def cancelled(self) -> bool:
+        """Whether the broker has ended it while the channel is open: its queue was deleted."""
+        if not self.alive or not self.tag:
+            return False
+        assert self.channel is not None
+        underlay: Any = await self.channel.get_underlay_channel()
+        return self.tag not in underlay.consumers
 
 
 class RabbitMQ:
@@ -277,6 +289,10 @@ class RabbitMQ:
             if not count and consumer is not None and consumer.wanted and consumer.alive:
                 log.warning("queue %s counts no consumer: consumed anew", queue)
                 await self._close(consumer)
+            elif consumer is not None and await consumer.cancelled():
+                log.error("queue %s was deleted, and made anew by another node", queue)
+                missing.append(queue)
+                await self._close(consumer)
         if missing:
             await self.lost(missing)
 
@@ -308,16 +324,26 @@ class RabbitMQ:
         try:
             await channel.set_qos(prefetch_count=consumer.prefetch, timeout=CONNECT)
             queue = await channel.get_queue(consumer.queue, ensure=False)
-            await queue.consume(arrived, exclusive=consumer.exclusive, timeout=CONSUME)
+            consumer.tag = await queue.consume(arrived, exclusive=consumer.exclusive, timeout=CONSUME)
         except TimeoutError:
-            log.info("queue %s did not answer a consume: asked again", consumer.queue)
             await self._close(consumer)
-            self._changed.set()
+            self._silent(consumer)
         except aiormq.exceptions.ChannelClosed as error:
             consumer.again = asyncio.get_running_loop().time() + REFUSED
             self._trouble(consumer, describe(error))
         else:
+            consumer.silent = 0
             self._trouble(consumer, "")
+
+    def _silent(self, consumer: Consumer) -> None:
+        """A queue that is recovering answers the next time. One whose broker was killed within a second of its making
+        never does (3.10, tried): only deleting it helps, and nothing is lost by it."""
+        consumer.silent += 1
+        log.info("queue %s did not answer a consume: asked again", consumer.queue)
+        if consumer.silent >= SILENT:
+            said = f"the queue does not answer: rabbitmqctl delete_queue {consumer.queue}; its deliveries go out again"
+            self._trouble(consumer, said)
+        self._changed.set()
 
     def _trouble(self, consumer: Consumer, reason: str) -> None:
         if reason != consumer.trouble:
@@ -341,6 +367,7 @@ class RabbitMQ:
 
     async def _close(self, consumer: Consumer) -> None:
         channel, consumer.channel = consumer.channel, None
+        consumer.tag = ""
         consumer.generation += 1
         if channel is not None:
             await _closed(channel)

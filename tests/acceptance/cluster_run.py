@@ -81,6 +81,8 @@ class ClusterRun:
                     house.start()
                 for name, house in self.houses.items():
                     await house.ready(self.ports[name])
+                # RabbitMQ 3.10 loses the use of a queue that was declared less than a second before a SIGKILL.
+                await asyncio.sleep(1.5)
                 senders = [asyncio.ensure_future(self._send(number)) for number in range(8)]
                 try:
                     for event in events:
