@@ -6,10 +6,14 @@ DEV     := $(VENV)/.dev
 TYPES   := .build/types/esb_plugins
 PYTEST  := $(PY) -m pytest
 
-.PHONY: demo test check fix bench docs soak wheel lock clean
+.PHONY: demo demo-rabbit test check fix bench docs soak wheel lock clean
 
 demo: $(RUN)
 	$(PY) examples/demo/demo.py $(if $(KEEP),--keep)
+
+demo-rabbit: $(RUN)
+	.ci/packages rabbitmq-server
+	$(PY) examples/demo/demo.py --rabbit $(if $(KEEP),--keep)
 
 test: $(DEV)
 	.ci/packages chromium curl strace openssl rabbitmq-server

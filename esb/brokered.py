@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 PREFETCH = 16
 """Frames of receipts that are here at once."""
+HEARTBEAT = 10
+"""Seconds between two signs of life: a connection without any for two of them is lost."""
 AGAIN = 1.0
 """Seconds before a receipt that could not be committed is committed again."""
 
@@ -158,10 +160,12 @@ def _kept(folder: Path, body: bytes) -> Path:
 
 
 def server_of(bus: BusSettings, services: BusServices, folder: Path) -> Server:
-    """`amqp[s]://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][/VHOST]` with the settings beside it. Raises
-    ConfigError, SecretMissing."""
+    """`amqp[s]://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][/VHOST][?heartbeat=SECONDS]` and what stands beside
+    it in the table. Raises ConfigError, SecretMissing."""
     scheme, _, rest = bus.broker.partition("://")
     where, _, vhost = rest.partition("/")
+    vhost, _, query = vhost.partition("?")
+    heartbeat = query.removeprefix("heartbeat=")
     login, _, places = where.rpartition("@")
     user, _, password = login.partition(":")
     secure = scheme == "amqps"
@@ -178,6 +182,7 @@ def server_of(bus: BusSettings, services: BusServices, folder: Path) -> Server:
         user=bus.broker_user or unquote(user) or "guest",
         password=unquote(password) or "guest",
         tls=_tls(bus, folder) if secure else None,
+        heartbeat=int(heartbeat) if heartbeat.isdigit() else HEARTBEAT,
     )
 
 

@@ -119,6 +119,7 @@ class Control:
             "about": "" if spec is None else spec.about,
             "delivered": 0 if figures is None else figures.delivered,
             "waiting": 0 if figures is None else figures.waiting,
+            "in_broker": 0 if figures is None else figures.forwarded,
             "parked": 0 if figures is None else figures.parked,
             "dead": 0 if figures is None else figures.dead,
             "oldest": None if figures is None or figures.oldest is None else rows.moment(figures.oldest),
@@ -274,6 +275,15 @@ class Control:
         count = await self._access.do(lambda work: dead_letters.now(work, target, 1_000_000, question.act(ask, "now")))
         self._look([target])
         return {"now": count, "next": f"esb waiting --target {target}"}
+
+    async def reclaim(self, ask: Mapping[str, Any]) -> Any:
+        """What the broker had for a target is due again, with the same ids."""
+        bus, target = self._running(), question.named("target", ask["target"], self.table.targets)
+        if bus.brokered is None:
+            raise BadRequest("the bus is embedded: nothing of it is in a broker")
+        count = await bus.brokered.home.reclaim([target])
+        await self._access.do(lambda work: dead_letters.note(work, question.act(ask, "reclaim"), f"target {target}"))
+        return {"reclaimed": count, "next": f"esb waiting --target {target}"}
 
     async def pause(self, ask: Mapping[str, Any]) -> Any:
         """Stops a target or a route, with the reason."""

@@ -146,6 +146,13 @@ DOORS: Final[tuple[Door, ...]] = (
     ),
     Door(
         method="POST",
+        path="/reclaim",
+        about="What the broker had for a target is due again",
+        answer=Control.reclaim,
+        parameters=_in_body(target=(_TEXT, True), **_WHO),
+    ),
+    Door(
+        method="POST",
         path="/pause",
         about="Stops a target or a route, with the reason",
         answer=Control.pause,

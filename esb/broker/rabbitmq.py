@@ -48,11 +48,11 @@ class Server(Struct, frozen=True):
     """How a broker is reached. `hosts` are all of a cluster, tried in turn; `password` never shows in a log."""
 
     hosts: Sequence[tuple[str, int]]
+    heartbeat: int
     vhost: str = "/"
     user: str = "guest"
     password: str = "guest"
     tls: ssl.SSLContext | None = None
-    heartbeat: int = 10
 
     def __repr__(self) -> str:
         return f"{self.user}@{','.join(f'{host}:{port}' for host, port in self.hosts)}{self.vhost}"

@@ -1,4 +1,4 @@
-"""`now pause resume drain probe`: what a person does to a running bus."""
+"""`now reclaim pause resume drain probe`: what a person does to a running bus."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def now(target: str, file: Path | None, as_json: bool) -> None:
     """The target is back: everything that waits for a time is due."""
     answer = ask(file, "POST", "/now", {"target": target})
     show(answer, as_json, lambda said: click.echo(f"{said['now']} deliveries are due now"))
+    then(answer)
+
+
+@click.command(epilog="Example: esb reclaim erp")
+@click.argument("target")
+@table_option
+@json_option
+def reclaim(target: str, file: Path | None, as_json: bool) -> None:
+    """The broker lost what it had for a target: send it again, with the same ids. A target that dedupes sees no
+    difference; one that does not may get a delivery twice."""
+    answer = ask(file, "POST", "/reclaim", {"target": target}, local=False)
+    show(answer, as_json, lambda said: click.echo(f"{said['reclaimed']} deliveries are due again"))
     then(answer)
 
 

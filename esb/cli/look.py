@@ -65,6 +65,9 @@ def _status(answer: Any) -> None:
         for item in answer["targets"]
     ]
     table_of(targets, ["target", "delivered", "waiting", "parked", "dead", "oldest", "paused"])
+    for item in answer["targets"]:
+        if item["in_broker"]:
+            click.echo(f"{item['in_broker']} of what waits for {item['name']} are in the broker")
     dead = sum(item["dead"] for item in answer["targets"])
     then({"next": "esb dead list" if dead else "esb messages"})
 

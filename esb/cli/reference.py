@@ -25,7 +25,7 @@ GROUPS: Final = {
     "Acting": (
         "Each is written to the journal of actions with who did it and why. `now`, `release`, `replay`, `discard` and "
         "`edit`\nwork on a stopped bus too; the others need a running one.",
-        ("run", "send", "now", "pause", "resume", "drain", "probe"),
+        ("run", "send", "now", "reclaim", "pause", "resume", "drain", "probe"),
     ),
     "What waits for a person": (
         "Lists read the store of a stopped bus too. `parked` and `quarantine` have the same verbs as `dead`, without "

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from esb.store import forwarded
 from esb.store.reading import next_due, oldest
 from esb.store.rows import HELD, Row, texts, values
 
@@ -106,7 +107,8 @@ class RouteFigures(Struct, frozen=True, kw_only=True):
 
 
 class TargetFigures(Struct, frozen=True, kw_only=True):
-    """What waits for a target (the parked ones apart), its bytes (with theirs), and since when the oldest does."""
+    """What waits for a target (the parked ones apart), its bytes (with theirs), and since when the oldest does.
+    `forwarded` are those of the waiting ones that the broker has."""
 
     target: str
     waiting: int
@@ -116,6 +118,7 @@ class TargetFigures(Struct, frozen=True, kw_only=True):
     delivered: int
     oldest: float | None
     next_due: float | None
+    forwarded: int = 0
 
 
 class ActionRow(Struct, frozen=True):
@@ -322,6 +325,7 @@ def targets(db: sqlite3.Connection) -> list[TargetFigures]:
     delivered: dict[str, int] = dict(
         db.execute("SELECT name, sum(n) FROM account WHERE book = 'deliveries' AND entry = 'delivered' GROUP BY 1")
     )
+    away = dict(forwarded.targets(db))
     names = sorted({name for name, (n, _) in rows.items() if n} | {name for _, name in held} | set(delivered))
     return [
         TargetFigures(
@@ -333,6 +337,7 @@ def targets(db: sqlite3.Connection) -> list[TargetFigures]:
             delivered=delivered.get(name, 0),
             oldest=oldest(db, name),
             next_due=next_due(db, name, 0.0),
+            forwarded=away.get(name, 0),
         )
         for name in names
     ]

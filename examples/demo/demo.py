@@ -1,5 +1,6 @@
 """The main job on real input, with everything going wrong that usually does. `make demo` runs it; `make demo KEEP=1`
-leaves the bus running. It uses the shipped routes.toml, with free ports, in a folder of its own."""
+leaves the bus running, `make demo-rabbit` runs it on RabbitMQ. It uses the shipped routes.toml, with free ports, in a
+folder of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,8 @@ def call(url: str, body: bytes | None = None) -> tuple[int, Any]:
 class Demo:
     """The story, one method a scene."""
 
-    def __init__(self) -> None:
+    def __init__(self, broker: str = "embedded") -> None:
+        self.broker = broker
         self.http, self.shop, self.ledger, self.admin = free_ports(4)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.acknowledged: set[str] = set()
@@ -90,7 +93,7 @@ class Demo:
         return process
 
     def bus(self) -> subprocess.Popen[bytes]:
-        process = self.start(ESB, "run")
+        process = self.start(ESB, "run", "--broker", self.broker)
         self.wait(lambda: self.status() is not None, "the bus to be ready")
         return process
 
@@ -230,12 +233,19 @@ class Demo:
 
 
 def main() -> None:
-    demo = Demo()
     began = time.monotonic()
-    try:
+    with ExitStack() as stack:
+        broker = "embedded"
+        if "--rabbit" in sys.argv:
+            say("0. A RabbitMQ of the demo's own is started; the bus forwards every delivery over it.")
+            sys.path.insert(0, str(ROOT / "tests"))
+            from rabbit import rabbit
+
+            shutil.rmtree(ROOM.with_name("demo-rabbit"), ignore_errors=True)
+            broker = stack.enter_context(rabbit(ROOM.with_name("demo-rabbit"))).url
+        demo = Demo(broker)
+        stack.callback(demo.end)
         demo.story("--keep" in sys.argv)
-    finally:
-        demo.end()
     say(f"Nothing was lost and nothing was silent, in {time.monotonic() - began:.0f} s.")
 
 

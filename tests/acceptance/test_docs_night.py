@@ -24,13 +24,15 @@ ENDS = {
     "esb doctor --json": 1,
     "esb probe TARGET": 1,
     "esb dead list --fail-if-any": 1,
+    "esb reclaim erp": 2,
     'esb key new partners "Smith, Jones"': 2,
 }
 """What does not end with 0 in such a night: something is wrong, a target is away, something is dead, and the name that a
-page shows as wrong."""
+page shows as wrong; this night is embedded."""
 NOT_HERE = {
     "esb run": "the bus runs; every other test of documents begins with it",
     "esb run -f routes.toml": "the same",
+    "esb run --broker amqp://...": "needs a broker; tests/broker and `make demo-rabbit` run it",
     "esb run --last-good": "has a test of its own below",
     "esb tail": "ends with Ctrl-C; with --count it is typed",
     "esb COMMAND --help": "every command's help is asked for by the test of the reference",
