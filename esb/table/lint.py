@@ -176,7 +176,8 @@ class Lint:
         component = spec.component
         policy = self._table.retry.get(spec.retry)
         named = spec.id_header is not None or "headers" not in keys.fields(component.options)
-        if policy is None or policy.unknown.as_ == "park" or (component.idempotent != "no" and named):
+        knows = component.idempotent == "yes" or (component.idempotent == "by id" and named)
+        if policy is None or policy.unknown.as_ == "park" or knows:
             return
         said = f'target "{spec.name}" cannot tell a repeat after a lost answer'
         hint = "expect one"

@@ -21,7 +21,7 @@ FLOORS = {
 FLOOR = {name: number for number, names in FLOORS.items() for name in names.split()}
 DOORS = {
     "aiosqlite": {"store"},
-    "aio_pika": {"broker"},
+    "aio_pika": {"broker"},  # and esb_plugins.amqp, which speaks to the brokers of other systems
     "uvloop": {"cli"},
     "pluggy": {"hookspecs", "admission", "plugins"},
 }
