@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -18,12 +19,13 @@ class Query(Protocol):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """`query` asks a function of esb.store.journal, .held or .reading; `act` runs one transaction, None where only
-    reading is possible."""
+    """`query` asks a function of esb.store.journal, .held or .reading; `act` runs one transaction and `copy` makes a
+    copy of the store in a folder, None where only reading is possible."""
 
     query: Query
     bodies: Bodies
     act: Callable[[Callable[[Work], Any]], Awaitable[Any]] | None = None
+    copy: Callable[[Path], Awaitable[None]] | None = None
 
     async def do(self, work: Callable[[Work], Any]) -> Any:
         """What the transaction returns, when it is on disk. Raises NeedsBus where only reading is possible."""

@@ -120,7 +120,9 @@ async def page(control: Control, *, inline: bool = False) -> str:
 
 def control_of(bus: Bus) -> Control:
     """The control of a running bus."""
-    return Control(bus.table, Access(query=bus.store.query, act=bus.store.act, bodies=bus.store.bodies), bus)
+    return Control(
+        bus.table, Access(query=bus.store.query, act=bus.store.act, bodies=bus.store.bodies, copy=bus.store.backup), bus
+    )
 
 
 async def question(door: Door, request: web.Request) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from time import time
 from typing import Any, get_args
 
@@ -340,6 +341,16 @@ class Control:
             "reply": None if reply is None else {"status": reply.status, "body": rows.body_json(reply.body)},
             "next": f"esb messages show {accepted.id}",
         }
+
+    async def backup(self, ask: Mapping[str, Any]) -> Any:
+        """A consistent copy of the store, made beside the running work."""
+        place = Path(str(ask["place"]))
+        if not place.is_absolute():
+            raise BadRequest(f"{str(place)!r:.80} is no absolute path")
+        if self._access.copy is None:
+            raise NeedsBus("a copy needs the store itself")
+        await self._access.copy(place)
+        return {"place": str(place), "next": f"esb restore {place}"}
 
     async def drain(self, ask: Mapping[str, Any]) -> Any:
         """Closes the sources and waits for what is under way; the process goes on to answer questions."""

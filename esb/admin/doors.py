@@ -184,6 +184,13 @@ DOORS: Final[tuple[Door, ...]] = (
             name=(_TEXT, False),
         ),
     ),
+    Door(
+        method="POST",
+        path="/backup",
+        about="A copy of the store in a new folder of the bus's machine",
+        answer=Control.backup,
+        parameters=_in_body(place=(_TEXT, True)),
+    ),
     Door(method="POST", path="/drain", about="Closes the sources, waits for what is under way", answer=Control.drain),
 )
 

@@ -33,6 +33,8 @@ COMMANDS = {
     "plugin": "plugin:plugin",
     "key": "secrets:key",
     "secrets": "secrets:secrets",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
     "doctor": "doctor:doctor",
 }
 ABOUT = {
@@ -61,6 +63,8 @@ ABOUT = {
     "plugin": "List, write and check plugins",
     "key": "Make API keys",
     "secrets": "List secrets, never their values",
+    "backup": "Copy the store while the bus runs",
+    "restore": "Make the store of a copy",
     "doctor": "Look over machine, table and store",
 }
 

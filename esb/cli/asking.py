@@ -249,7 +249,7 @@ async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, An
             return await door.answer(Control(table, access, None), asked)
     try:
         async with open_store(table.data, clock=SystemClock()) as store:
-            access = Access(query=store.query, act=store.act, bodies=store.bodies)
+            access = Access(query=store.query, act=store.act, bodies=store.bodies, copy=store.backup)
             return await door.answer(Control(table, access, None), asked)
     except StoreLocked as error:
         raise ConnectionError(str(error)) from error

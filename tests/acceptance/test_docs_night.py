@@ -25,6 +25,7 @@ ENDS = {
     "esb probe TARGET": 1,
     "esb dead list --fail-if-any": 1,
     "esb reclaim erp": 2,
+    "esb restore plant-1.copy": 1,
     'esb key new partners "Smith, Jones"': 2,
 }
 """What does not end with 0 in such a night: something is wrong, a target is away, something is dead, and the name that a
