@@ -79,6 +79,8 @@ class Brokered:
         """The lane of an inbox is made."""
         inbox, window = self.inboxes[lane.name], self.windows[lane.name]
         inbox.open(lane.gate)
+        if lane.spec.off is not None:
+            return
         self._forwarders.append(
             Forwarder(window, self.home, self._store, self.broker, self.topology, lane.gate, inbox.keep)
         )

@@ -37,7 +37,7 @@ from esb.secrets import Mask
 from esb.services import BusServices
 from esb.sources import Feed, SourceState, feeding
 from esb.splitting import Desk, Splitter
-from esb.store import Store, open_store
+from esb.store import Store, forwarded, open_store
 from esb.store.records import StoredDelivery
 from esb.table.load import load
 from esb.table.model import ReplySpec, RouteSpec, SourceSpec, Table, TargetSpec
@@ -245,6 +245,11 @@ class Bus:
 
     async def _park_homeless(self) -> None:
         """A row whose target is gone parks as no-target (R11); one whose target this machine lacks waits."""
+        known = {*self.lanes, *self.table.absent}
+        for target, _ in await self.store.query(forwarded.targets):
+            # Without a broker nothing comes back of what an earlier one has; of a target that is gone, nothing at all.
+            if self.brokered is None or target not in known:
+                await self.store.reclaim(target)
         gone = await self.store.park_unknown([*self.lanes, *self.table.absent])
         if gone:
             log.error("%d deliveries are parked: their target is no longer in the table", gone)

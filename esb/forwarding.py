@@ -17,15 +17,13 @@ from esb.relay import Window
 from esb.replies import Waiters, unpack
 from esb.store import Store, forwarded
 from esb.store.records import Settled, Settlement, StoredDelivery
-from esb.store.work import Work, read_deliveries
+from esb.store.work import read_deliveries
 from esb.table.model import ReplySpec, TargetSpec
 
 log = logging.getLogger(__name__)
 
 AGAIN = 0.5
 """Seconds before a frame that the broker did not take goes out again."""
-CHUNK = 5000
-"""Rows that one transaction puts back."""
 
 
 class Home:
@@ -59,10 +57,12 @@ class Home:
         """The broker did not take it."""
         self._out.pop(row.row, None)
 
-    def waits(self, row: int, attempts: int) -> bool:
-        """Whether the outcome of this sending is still awaited. A row of before the start is looked up later."""
-        known = self._out.get(row)
-        return known is None or known.attempts == attempts
+    async def awaited(self, rows: Sequence[tuple[int, int]]) -> set[int]:
+        """Of these rows, each with its attempts: those whose outcome is still to come. What this run did not send is
+        looked up."""
+        known = {row for row, attempts in rows if row in self._out and self._out[row].attempts == attempts}
+        other = [(row, attempts) for row, attempts in rows if row not in self._out]
+        return known | await self._store.query(forwarded.awaited, other) if other else known
 
     def settle(self, receipt: DeliveryReceipt) -> asyncio.Future[Settled]:
         """The first outcome of a sending is committed; later ones change nothing."""
@@ -124,17 +124,12 @@ class Home:
                 self._out.pop(row.row)
                 if target in self._windows:
                     self._windows[target].release(row)
-            while changed := await self._store.act(_reclaiming(target)):
-                count += changed
+            count += await self._store.reclaim(target)
             if target in self._windows:
                 self._windows[target].look()
         if count:
             log.warning("%d deliveries that the broker had are due again", count)
         return count
-
-
-def _reclaiming(target: str) -> Callable[[Work], int]:
-    return lambda work: forwarded.reclaim(work, target, CHUNK)
 
 
 def _nothing() -> asyncio.Future[Settled]:

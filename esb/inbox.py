@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 from esb.broker.frames import DeliveryReceipt, Parcel, delivery, read_deliveries
@@ -189,7 +190,7 @@ class Inbox:
             log.error("a frame of %s cannot be read and is set aside: %s", frame.queue, error)
             await self._broker.discard(frame)
             return
-        fresh = [item for item in found.parcels if not self._had(found.node, item)]
+        fresh = await self._fresh(found.node, found.parcels)
         opened = Opened(frame, found.node, len(fresh), asyncio.get_running_loop().time())
         if not fresh:
             await self._broker.acknowledge(frame)
@@ -203,11 +204,12 @@ class Inbox:
             else:
                 self._enter(row)
 
-    def _had(self, node: str, item: Parcel) -> bool:
-        """Whether this sending had its outcome already."""
+    async def _fresh(self, node: str, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+        """What has not had its outcome yet."""
         if node == self._store.node:
-            return not self._home.waits(item.row, item.attempts)
-        return self._receipts.known(node, item.uid, item.row, item.attempts)
+            awaited = await self._home.awaited([(item.row, item.attempts) for item in parcels])
+            return [item for item in parcels if item.row in awaited]
+        return [item for item in parcels if not self._receipts.known(node, item.uid, item.row, item.attempts)]
 
     # What the lane's outcomes come to (dispatch.Outcomes)
 

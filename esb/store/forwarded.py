@@ -32,6 +32,12 @@ def targets(db: sqlite3.Connection) -> list[tuple[str, int]]:
     return db.execute("SELECT target, count(*) FROM delivery WHERE state = 'forwarded' GROUP BY target").fetchall()
 
 
+def awaited(db: sqlite3.Connection, rows: Sequence[tuple[int, int]]) -> set[int]:
+    """Of these rows, each with its attempts: those whose outcome is still to come."""
+    query = "SELECT 1 FROM delivery WHERE id = ? AND attempts = ? AND state IN ('forwarded', 'due', 'parked')"
+    return {row for row, attempts in rows if db.execute(query, (row, attempts)).fetchone() is not None}
+
+
 def add(work: Work, bundles: Sequence[tuple[str, bytes]], sent: Sequence[int]) -> list[int]:
     """Receipts for other nodes, by node; `sent` are bundles that their nodes have now. Gives the new bundles' ids."""
     if sent:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from esb.clock import Clock
 from esb.errors import EsbError, OutcomeUnknown, StoreError
-from esb.store import dead_letters, order, reading
+from esb.store import dead_letters, forwarded, order, reading
 from esb.store.account import Account
 from esb.store.backlog import Backlog
 from esb.store.backup import back_up
@@ -231,6 +231,10 @@ class Store:
         for target in gone:
             count += await self._in_chunks(_parking(target))
         return count
+
+    async def reclaim(self, target: str) -> int:
+        """What the broker has of this target is due again, with the same ids; gives how many rows (R23)."""
+        return await self._in_chunks(lambda work: forwarded.reclaim(work, target, AT_ONCE))
 
     async def _in_chunks(self, call: Callable[[Work], int]) -> int:
         count = 0

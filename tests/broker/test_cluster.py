@@ -187,6 +187,67 @@ async def test_what_was_forwarded_before_a_restart_is_settled_after_it_r23(broke
         assert await again.balanced()
 
 
+async def test_what_a_broker_had_goes_out_again_without_one_and_parks_without_a_target_r23(
+    broker: Rabbit, tmp_path: Path
+) -> None:
+    name = group()
+    off = PLAIN.replace("[defaults]", 'drain = "1s"\n[defaults]', 1)
+
+    async def stuck(folder: str) -> list[str]:
+        async with node(tmp_path, broker.url, off, name, folder) as one:
+
+            async def never(delivery: object) -> None:
+                await asyncio.Event().wait()
+
+            one.targets["erp"].deliver = never  # type: ignore[assignment,method-assign]
+            sent = [(await one.send("{}")).id for _ in range(5)]
+
+            async def forwarded() -> bool:
+                return await one.forwarded() == 5
+
+            await until(forwarded)
+            return sent
+
+    sent = await stuck("a")
+    async with node(tmp_path, "embedded", off, name, "a") as again:
+        for uid in sent:
+            await settled(again, uid)
+        assert await again.balanced()
+    sent = await stuck("b")
+    other = off.replace("erp", "crm")
+    async with node(tmp_path, broker.url, other, name, "b") as again:
+        journey = await again.bus.store.journey(sent[0])
+        assert journey is not None
+        assert journey.deliveries[0].state == "parked"
+        assert await again.balanced()
+
+
+async def test_what_was_settled_before_a_restart_is_not_sent_again_r24(broker: Rabbit, tmp_path: Path) -> None:
+    """A frame whose acknowledgement was lost comes again: its deliveries have had their outcome."""
+    name = group()
+    async with node(tmp_path, broker.url, PLAIN, name) as one:
+        assert one.bus.brokered is not None
+        frames: list[bytes] = []
+        publish = one.bus.brokered.broker.publish
+
+        async def kept(queue: str, body: bytes, media: str) -> None:
+            frames.append(body)
+            await publish(queue, body, media)
+
+        one.bus.brokered.broker.publish = kept  # type: ignore[method-assign]
+        sent = [await one.send("{}") for _ in range(20)]
+        for item in sent:
+            await settled(one, item.id)
+    async with node(tmp_path, broker.url, PLAIN, name) as again:
+        assert again.bus.brokered is not None
+        await again.bus.brokered.broker.up()
+        for frame in frames:
+            await again.bus.brokered.broker.publish(f"{name}.target.erp", frame, "")
+        last = await again.send("{}")
+        await settled(again, last.id)
+        assert [item.id for item in again.targets["erp"].taken] == [f"{last.id}.erp"]
+
+
 async def test_the_arguments_are_exactly_these_and_a_frame_outlives_thirty_consumers_r22(
     broker: Rabbit, tmp_path: Path
 ) -> None:
