@@ -27,7 +27,7 @@ READ = 'do = [{ read = "json" }]\n'
 def test_exactly_one_key_names_a_component() -> None:
     assert errors(HEAD + '[target.two]\nhttp = "POST http://x/"\nfile = "out"\n[target.none]\nauth = "x"\n') == [
         '4:1 E202 target "two": "http" and "file" are both a target; keep one',
-        '7:1 E201 target "none": this names no target; name one of file, http, memory',
+        '7:1 E201 target "none": this names no target; name one of amqp, file, http, memory',
         '8:8 E209 target "none": no auth named "x"; there is none',
     ]
 
