@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,8 +23,9 @@ from esb.auth import open_auth
 from esb.blueprint import Draft
 from esb.brokered import Brokered
 from esb.clock import Clock, SystemClock
+from esb.crew import Crew, Passed, incoming
 from esb.dispatch import Lane, Post
-from esb.errors import Closing, EsbError, describe
+from esb.errors import Closing, EsbError, StoreError, describe
 from esb.intake import Door, Intake
 from esb.pauses import Pauses
 from esb.pipeline import Planner
@@ -86,6 +87,7 @@ class Bus:
         clock: Clock,
         counters: Counters,
         tasks: Tasks,
+        crew: Crew | None = None,
     ) -> None:
         self.table = table
         self.registry = registry
@@ -109,6 +111,7 @@ class Bus:
         self.relay = Relay({}, self._staged)
         self.splitter: Splitter | None = None
         self.brokered: Brokered | None = None
+        self.crew = crew
 
     async def build(self, stack: AsyncExitStack) -> None:
         """Everything that can be wrong in the table is found here, before anything runs; raises ConfigError."""
@@ -268,10 +271,26 @@ class Bus:
             planners=self.planners,
             over=self.pauses.over,
             intake=lambda state: Intake(self.planners[state.route.name], state.spec.reply, self._door(), state.name),
+            lease=self._lease,
         )
 
-    def _door(self) -> Door:
+    def _lease(self, state: SourceState) -> AbstractAsyncContextManager[None]:
+        """A source that polls runs in one worker alone; one that listens in all of them."""
+        alone = (state.spec.placement or state.spec.component.placement) == "one node"
+        return nullcontext() if self.crew is None or not alone else self.crew.lease(state.name)
+
+    async def _taken(self, item: Passed) -> Accepted:
+        """A message that another worker received, whose key is this one's."""
+        route = self.table.routes.get(item.route)
+        if route is None or item.route not in self.planners:
+            raise StoreError(f"route {item.route} does not run here")
+        reply = next((source.reply for source in route.sources), ReplySpec())
+        return await Intake(self.planners[item.route], reply, self._door(own=True), item.source)(incoming(item))
+
+    def _door(self, *, own: bool = False) -> Door:
+        """`own`: what comes by it is accepted here, whoever owns its key."""
         return Door(
+            crew=None if own else self.crew,
             store=self.store,
             clock=self.clock,
             waiters=self.waiters,
@@ -343,8 +362,10 @@ async def open_bus(
     counters: Counters | None = None,
     durable: bool = True,
     before_start: Callable[[Bus], None] | None = None,
+    crew: Crew | None = None,
 ) -> AsyncIterator[Bus]:
-    """A running bus. Raises ConfigError before anything started, StoreError when the store cannot be opened.
+    """A running bus, one worker of a `crew` where there are several. Raises ConfigError before anything started,
+    StoreError when the store cannot be opened.
 
     Closing it drains: sources first, then what is under way.
     """
@@ -359,11 +380,13 @@ async def open_bus(
         made = BusServices(table, registry, clock, checkpoint=store.checkpoint, whereabouts=store.whereabouts)
         services = await stack.enter_async_context(made)
         tasks = await stack.enter_async_context(watched())
-        bus = Bus(table, registry, store, services, clock, counters or Silence(), tasks)
+        bus = Bus(table, registry, store, services, clock, counters or Silence(), tasks, crew)
         await bus.build(stack)
         if before_start is not None:
             before_start(bus)
         stack.enter_context(bus.watchdog.watching())
+        if crew is not None:
+            await stack.enter_async_context(crew.serving(bus._taken, bus._planned))
         await bus.start()
         try:
             yield bus

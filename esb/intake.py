@@ -12,7 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from esb.clock import Clock
-from esb.errors import Closing, EsbError, Invalid
+from esb.crew import Crew, Passed, accepted, passed
+from esb.errors import Closing, EsbError, Invalid, StoreError
 from esb.ids import claimed_uid, new_uid
 from esb.message import HOPS_HEADER, Headers, Message
 from esb.pipeline import Plan, Planner
@@ -43,7 +44,7 @@ class Counters(Protocol):
 
 class Door(Struct, frozen=True, kw_only=True):
     """What every intake of one bus shares. `planned` waits until a message is planned wholly; plans are made under the
-    `watchdog`'s eyes (R18); `open` is false once the bus stops."""
+    `watchdog`'s eyes (R18); `open` is false once the bus stops; `crew` are the workers beside this one."""
 
     store: Store
     clock: Clock
@@ -52,6 +53,19 @@ class Door(Struct, frozen=True, kw_only=True):
     planned: Callable[[str], Awaitable[Outcome]]
     watchdog: Watchdog
     open: Callable[[], bool]
+    crew: Crew | None = None
+
+
+def _bodies(message: NewMessage) -> list[NewBody]:
+    return [item.body for item in message.deliveries if item.body is not None]
+
+
+async def _planned_at(crew: Crew, owner: int, uid: str) -> Outcome:
+    """How the planning ended at the worker that has the message."""
+    answer = await crew.pass_on(owner, Passed(planned=uid))
+    if answer.outcome is None:
+        raise StoreError(answer.text or f"worker {owner} does not know {uid}")
+    return answer.outcome
 
 
 class Intake:
@@ -102,7 +116,10 @@ class Intake:
         return await self._prepare(message, started)
 
     async def _take(self, message: Incoming, acceptance: Acceptance, started: float) -> Accepted:
-        """From what is planned to what is on disk."""
+        """From what is planned to what is on disk: here, or at the worker that owns the key (R27)."""
+        owner = None if self._door.crew is None else self._door.crew.elsewhere(acceptance)
+        if owner is not None:
+            return await self._elsewhere(owner, message, acceptance)
         if self._reply.kind == "stored":
             stored, reply = await self._door.store.accept(acceptance), None
         else:
@@ -113,6 +130,17 @@ class Intake:
             self._door.counters.accepted(self._route, self._door.clock.now() - started)
         planned = None if message.claim is None else partial(self._door.planned, stored.uid)
         return Accepted(id=stored.uid, duplicate=stored.duplicate, reply=reply, planned=planned)
+
+    async def _elsewhere(self, owner: int, message: Incoming, acceptance: Acceptance) -> Accepted:
+        """The raw message goes to its owner, which plans and commits it; what was kept of it here is let go."""
+        crew, store = self._door.crew, self._door.store
+        assert crew is not None
+        kept = acceptance.message.body
+        body = await store.kept(kept)
+        store.bodies.remove([item.file for item in (kept, *_bodies(acceptance.message)) if item.file is not None])
+        answer = await crew.pass_on(owner, passed(self._route, self._name, message, body))
+        planned = None if message.claim is None else partial(_planned_at, crew, owner, answer.id)
+        return accepted(answer, planned)
 
     def _admit(self) -> None:
         if not self._door.open():

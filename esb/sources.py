@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import msgspec
 from msgspec.structs import replace
@@ -44,7 +44,8 @@ class SourceState(msgspec.Struct):
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """What running a source needs; `intake` makes its `accept`, `over` hears of a pause whose time is up."""
+    """What running a source needs; `intake` makes its `accept`, `over` hears of a pause whose time is up, `lease` holds
+    one back that runs in another worker (R28)."""
 
     services: BusServices
     clock: Clock
@@ -52,6 +53,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     planners: Mapping[str, Planner]
     over: Callable[[SourceState], None]
     intake: Callable[[SourceState], Intake]
+    lease: Callable[[SourceState], AbstractAsyncContextManager[None]]
 
 
 async def feeding(state: SourceState, feed: Feed) -> None:
@@ -107,7 +109,8 @@ async def _until_changed(state: SourceState, feed: Feed) -> None:
 
 async def _run_source(state: SourceState, feed: Feed) -> None:
     try:
-        await _serve(state, feed)
+        async with feed.lease(state):
+            await _serve(state, feed)
     except (SystemExit, KeyboardInterrupt) as error:
         # Out of a task these two would end the loop, and the bus with it.
         raise RuntimeError(f"{type(error).__name__}: {describe(error)}") from error

@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from esb.admin.pages import status_page
 from esb.admin.question import KINDS, BadRequest, NeedsBus, NoSuchName, NotFound
 from esb.bus import Bus
 from esb.errors import Busy, Closing, Conflict, EsbError, Invalid, MessageError, StoreError, describe
+from esb.table.model import Table
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Api:
     def __init__(
         self, bus: Bus, metrics: Metrics, *, key: str | None = None, hosts: frozenset[str] = frozenset()
     ) -> None:
-        self._bus = bus
+        self._name = bus.table.bus.name
         self._metrics = metrics
         self._key = key
         self._hosts = hosts
@@ -102,7 +103,7 @@ class Api:
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _document(self, request: web.Request) -> web.Response:
-        return web.json_response(document(self._bus.table.bus.name, version("esb")))
+        return web.json_response(document(self._name, version("esb")))
 
     async def _style(self, request: web.Request) -> web.Response:
         text = Path(__file__).with_name("templates").joinpath("style.css").read_text()
@@ -202,23 +203,28 @@ def problem(status: int, code: str, detail: str) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/problem+json")
 
 
+def serving(bus: Bus, metrics: Metrics) -> AbstractAsyncContextManager[str]:
+    """The admin API for as long as the block; gives its address."""
+    key = None if bus.table.bus.admin_key is None else bus.services.secret(bus.table.bus.admin_key)
+    return served(bus.table, key, lambda hosts: Api(bus, metrics, key=key, hosts=hosts).application())
+
+
 @asynccontextmanager
-async def serving(bus: Bus, metrics: Metrics) -> AsyncIterator[str]:
-    """The admin API for as long as the block; gives its address. A socket left by a killed process is replaced."""
-    address = bus.table.bus.admin or f"unix:{bus.table.data / 'admin.sock'}"
-    key = None
-    if bus.table.bus.admin_key is not None:
-        key = bus.services.secret(bus.table.bus.admin_key)
+async def served(
+    table: Table, key: str | None, application: Callable[[frozenset[str]], web.Application]
+) -> AsyncIterator[str]:
+    """An application at the admin address of a table. A socket left by a killed process is replaced."""
+    address = table.bus.admin or f"unix:{table.data / 'admin.sock'}"
     path = address.removeprefix("unix:") if address.startswith("unix:") else None
     if path is None and key is None:
         raise StoreError(f"the admin API on {address} needs a key: [bus] admin_key")
     hosts = (
         frozenset() if path is not None else frozenset({"127.0.0.1", "localhost", "[::1]", address.rpartition(":")[0]})
     )
-    runner = web.AppRunner(Api(bus, metrics, key=key, hosts=hosts).application(), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(application(hosts), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await _listen(runner, address, bus.table.folder / path if path is not None else None)
+        await _listen(runner, address, table.folder / path if path is not None else None)
         yield address
     finally:
         await runner.cleanup()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from esb.errors import ConfigError, EsbError, SecretMissing, StoreError, StoreLocked
 from esb.plugins import Registry, load_plugins
@@ -103,7 +104,10 @@ def ask(
     if method == "POST":
         asked.setdefault("actor", _actor())
     try:
-        return asyncio.run(_asked(table, method, path, asked, local, patience))
+        answer = asyncio.run(_asked(table, method, path, asked, local, patience))
+        if isinstance(answer, dict) and answer.get("absent"):
+            click.echo(f"! no answer of worker {', '.join(answer['absent'])}: what it knows is missing", err=True)
+        return answer
     except (ConnectionError, FileNotFoundError) as error:
         raise Failed(f"the bus cannot be reached ({error}); is it running? esb run", 3) from error
     except StoreError as error:
@@ -228,7 +232,27 @@ def _query(rest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, Any]) -> Any:
-    """A stopped bus: read-only for questions, the store itself for acts."""
+    """A stopped bus: read-only for questions, the store itself for acts; all stores where it ran with workers."""
+    from esb.admin.group import merged
+    from esb.admin.question import NotFound
+    from esb.cli.workers import stores
+
+    found = stores(table.data)
+    if not found:
+        raise ConnectionError(f"it never ran here: there is no store in {table.data}")
+    answers: list[Any] = []
+    unknown: NotFound | None = None
+    for data in found.values():
+        try:
+            answers.append(await _in_one(replace(table, bus=replace(table.bus, data=str(data))), method, path, asked))
+        except NotFound as error:
+            unknown = error
+    if not answers and unknown is not None:
+        raise unknown
+    return answers[0] if len(answers) == 1 else merged(answers)
+
+
+async def _in_one(table: Table, method: str, path: str, asked: Mapping[str, Any]) -> Any:
     from esb.admin.access import Access
     from esb.admin.control import Control
     from esb.admin.doors import DOORS
@@ -237,8 +261,6 @@ async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, An
     from esb.store.bodies import Bodies
 
     door = next(door for door in DOORS if door.method == method and door.path == path)
-    if not (table.data / "esb.db").exists():
-        raise ConnectionError(f"it never ran here: there is no store in {table.data}")
     if method == "GET":
         with open_reader(table.data) as reader:
 

@@ -20,6 +20,8 @@ from esb.bus import open_bus
 from esb.cli import logs
 from esb.cli.asking import Failed, last_good_table, load_table, table_option
 from esb.cli.check import opened
+from esb.cli.workers import Supervisor, as_worker, stores
+from esb.crew import Crew
 from esb.errors import ConfigError, SecretMissing, StoreError
 from esb.plugins import Registry
 from esb.table.model import Table
@@ -35,26 +37,38 @@ GARBAGE = (20_000, 20, 20)
 the usual 700 cost a tenth of a message."""
 
 
-@click.command(epilog="Example: esb run -f routes.toml")
+@click.command(epilog="Example: esb run -f routes.toml; esb run --workers 4")
 @table_option
 @click.option(
     "--last-good", "use_last_good", is_flag=True, help="While the table is invalid, run the last one that ran."
 )
 @click.option("--broker", help='Overrides [bus] broker: "embedded", or "amqp://HOST:5672/VHOST".')
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that share the work of this machine.")
+@click.option("--worker", hidden=True, help="Which one this is, of how many.")
 @click.option("--json", "as_json", is_flag=True, help='Log as JSON lines, as [bus] log = "json".')
-def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: bool) -> None:
+def run(
+    file: Path | None, use_last_good: bool, broker: str | None, workers: int, worker: str | None, as_json: bool
+) -> None:
     """Run the bus until SIGTERM, which finishes what is under way; a second one stops now."""
     table, registry = _table(_placed(file), use_last_good)
     if broker is not None:
         table = replace(table, bus=replace(table.bus, broker=_broker(broker)))
     logs.begin("json" if as_json else table.bus.log)
+    crew = None
+    if worker is not None:
+        number, count = (int(part) for part in worker.split("/"))
+        crew = Crew(number, count, table.data)
+        table = as_worker(table, number, count)
+    elif workers > 1 or any(number > 0 for number in stores(table.data)):
+        words = ["run", *_again(table.file, use_last_good, broker, as_json)]
+        raise SystemExit(asyncio.run(Supervisor(table, workers, words).run()))
     import uvloop
 
     # The store's thread wants the interpreter a few times a commit: it must not wait the usual 5 ms for a busy loop.
     sys.setswitchinterval(SWITCH)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_serve(table, registry))
+            code = runner.run(_serve(table, registry, crew))
     except ConfigError as error:
         raise Failed(str(error), 2) from error
     except StoreError as error:
@@ -62,6 +76,14 @@ def run(file: Path | None, use_last_good: bool, broker: str | None, as_json: boo
     except SecretMissing as error:
         raise Failed(f"{error.code} {error}", 2) from error
     raise SystemExit(code)
+
+
+def _again(file: Path, use_last_good: bool, broker: str | None, as_json: bool) -> list[str]:
+    """The same words for a worker."""
+    return [
+        "-f", str(file), *(["--last-good"] if use_last_good else []), *(["--broker", broker] if broker else []),
+        *(["--json"] if as_json else []),
+    ]  # fmt: skip
 
 
 def _broker(given: str) -> str:
@@ -108,7 +130,7 @@ def _kept(file: Path | None, use_last_good: bool) -> tuple[Table, Registry] | No
     return kept if kept is not None and (use_last_good or kept[0].bus.start == "last-good") else None
 
 
-async def _serve(table: Table, registry: Registry) -> int:
+async def _serve(table: Table, registry: Registry, crew: Crew | None) -> int:
     """Gives the exit code: 0 when everything under way was finished."""
     metrics = Metrics()
     ended = asyncio.Event()
@@ -119,7 +141,7 @@ async def _serve(table: Table, registry: Registry) -> int:
         if plugin.refused:
             log.warning("the plugin %s was left out: %s", plugin.name, plugin.refused)
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(open_bus(table, registry, counters=metrics))
+        bus = await stack.enter_async_context(open_bus(table, registry, counters=metrics, crew=crew))
         address = await stack.enter_async_context(serving(bus, metrics))
         await asyncio.to_thread(keep_last_good, table)
         _settle_garbage()

@@ -165,6 +165,7 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True):
 
     bind: str
     tls: TlsOptions | None = None
+    shared: bool = False
     max_body: Size = Size(10_000_000)
     max_header: Size = Size(16_384)
     max_connections: int = 1000

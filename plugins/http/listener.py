@@ -47,6 +47,8 @@ class Settings(Protocol):
     @property
     def bind(self) -> str: ...
     @property
+    def shared(self) -> bool: ...
+    @property
     def tls(self) -> TlsFiles | None: ...
     @property
     def max_body(self) -> Size: ...
@@ -130,6 +132,8 @@ class Listener:
             path = str(self._folder / self.settings.bind.removeprefix("unix:"))
             return await loop.create_unix_server(self._server, path, **options)
         host, port = split_bind(self.settings.bind)
+        if self.settings.shared:
+            options["reuse_port"] = True
         bound = await loop.create_server(self._server, host, port, **options)
         self.port = bound.sockets[0].getsockname()[1]
         return bound

@@ -34,6 +34,7 @@ NOT_HERE = {
     "esb run": "the bus runs; every other test of documents begins with it",
     "esb run -f routes.toml": "the same",
     "esb run --broker amqp://...": "needs a broker; tests/broker and `make demo-rabbit` run it",
+    "esb run --workers 4": "tests/acceptance/test_workers.py runs it",
     "esb run --last-good": "has a test of its own below",
     "esb tail": "ends with Ctrl-C; with --count it is typed",
     "esb COMMAND --help": "every command's help is asked for by the test of the reference",

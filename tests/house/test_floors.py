@@ -14,7 +14,7 @@ FLOORS = {
     1: "expressions ports hookspecs admission plugins",
     2: "table routing retry contracts mapping auth secrets conversion",
     3: "blueprint stepping pipeline planners store broker",
-    4: "replies intake relay forwarding receipts inbox brokered dispatch gate deadlines cutting splitting sources pauses services threads watchdog",
+    4: "crew replies intake relay forwarding receipts inbox brokered dispatch gate deadlines cutting splitting sources pauses services threads watchdog",
     5: "bus testing fixtures explain tabletest conformance",
     6: "admin cli",
 }
