@@ -27,6 +27,10 @@ GROUPS: Final = {
         "`edit`\nwork on a stopped bus too; the others need a running one.",
         ("run", "send", "now", "pause", "resume", "drain", "probe"),
     ),
+    "Backup": (
+        "What is in the store; the table, its folders and its secrets are files of yours.",
+        ("backup", "restore"),
+    ),
     "What waits for a person": (
         "Lists read the store of a stopped bus too. `parked` and `quarantine` have the same verbs as `dead`, without "
         "`replay`.",

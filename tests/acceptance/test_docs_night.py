@@ -23,11 +23,12 @@ ENDS = {
     "esb doctor": 1,
     "esb doctor --json": 1,
     "esb probe TARGET": 1,
+    "esb restore nightly": 3,
     "esb dead list --fail-if-any": 1,
     'esb key new partners "Smith, Jones"': 2,
 }
-"""What does not end with 0 in such a night: something is wrong, a target is away, something is dead, and the name that a
-page shows as wrong."""
+"""What does not end with 0 in such a night: something is wrong, a target is away, something is dead, the name that a page
+shows as wrong, and a restore over the store that is there."""
 NOT_HERE = {
     "esb run": "the bus runs; every other test of documents begins with it",
     "esb run -f routes.toml": "the same",
