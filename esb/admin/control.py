@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import time
@@ -82,6 +83,7 @@ class Control:
             "hash": self.table.hash,
             "problems": self._problems() if running else [],
             "log_lines_lost": _lost_lines() if running else 0,
+            "disk_free": shutil.disk_usage(self.table.data).free,
             "routes": [self._route(name, books.get(name), pauses) for name in self.table.routes],
             "targets": [self._target(name, figures.get(name), pauses) for name in self._targets(figures)],
         }

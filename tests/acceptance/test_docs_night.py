@@ -24,6 +24,7 @@ ENDS = {
     "esb doctor --json": 1,
     "esb probe TARGET": 1,
     "esb restore nightly": 3,
+    "esb restore SRC": 3,
     "esb dead list --fail-if-any": 1,
     'esb key new partners "Smith, Jones"': 2,
 }
