@@ -6,7 +6,7 @@ DEV     := $(VENV)/.dev
 TYPES   := .build/types/esb_plugins
 PYTEST  := $(PY) -m pytest
 
-.PHONY: demo demo-rabbit test check fix bench docs soak wheel lock clean
+.PHONY: demo demo-rabbit test check fix bench docs soak wheel wheelhouse lock clean
 
 demo: $(RUN)
 	$(PY) examples/demo/demo.py $(if $(KEEP),--keep)
@@ -44,6 +44,13 @@ soak: $(DEV)
 
 wheel: $(DEV)
 	$(PY) -m build --no-isolation --wheel --outdir dist .
+
+# Everything that an installation without a network needs: docs/install-offline.md.
+wheelhouse: $(RUN)
+	rm -rf dist/wheelhouse
+	$(PY) -m pip download --disable-pip-version-check --only-binary :all: --require-hashes -r .ci/requirements.lock -d dist/wheelhouse
+	$(PY) -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist/wheelhouse .
+	cp .ci/requirements.lock dist/wheelhouse/
 
 lock: $(DEV)
 	.ci/lock

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from esb.dispatch import Lane
 from esb.gate import Pause
 from esb.services import BusServices
 from esb.sources import SourceState
-from esb.store import Store, journal
+from esb.store import Store, copies, journal
 from esb.store.records import KeptPause
 from esb.table.model import RouteSpec, Table
 
@@ -40,6 +41,7 @@ class Pauses:
         self._lanes = lanes
         self._sources = sources
         self._routes: dict[str, KeptPause] = {}
+        self._copied: set[tuple[str, str]] = set()
         self.clock_held = ""
 
     def last_words(self, owner: str, seconds: float) -> None:
@@ -70,13 +72,27 @@ class Pauses:
             lane.gate.recall(past.get(lane.name, ()))
             if lane.spec.paused is not None:
                 lane.gate.stop(Pause(lane.spec.paused, by="table"))
+        await self._store.act(partial(copies.hold, things=self._all()))
         for kept in await self._store.pauses():
+            self._count_copied(kept)
             if kept.scope == "clock":
                 self.clock_held = kept.reason
             elif kept.scope == "route":
                 self._routes[kept.name] = kept
             elif kept.name in self._lanes:
                 self._stop(self._lanes[kept.name], kept)
+
+    def _all(self) -> Sequence[tuple[str, str]]:
+        """Everything that the table itself lets go on."""
+        targets = [("target", lane.name) for lane in self._lanes.values() if not (lane.spec.off or lane.spec.paused)]
+        routes = self._table.routes.values()
+        return [*targets, *(("route", item.name) for item in routes if item.sources and not (item.off or item.paused))]
+
+    def _count_copied(self, kept: KeptPause) -> None:
+        """R29: after a restore a person lets go on what may repeat; until then the bus says so."""
+        if kept.by == copies.RESTORE:
+            self._copied.add((kept.scope, kept.name))
+            self._services.health("restore", "degraded", f"{kept.reason}; paused until esb resume bus")
 
     def _stop(self, lane: Lane, kept: KeptPause) -> None:
         probe = float(self._table.retry[lane.spec.retry].auth.probe) if kept.until and kept.by == "bus" else None
@@ -100,8 +116,13 @@ class Pauses:
             self._change(name, reason, until)
 
     async def resume(self, scope: str, name: str, *, by: str = "") -> None:
-        """Ends a pause; for scope "clock" lets expiry go on after a jump."""
+        """Ends a pause; for scope "clock" lets expiry go on after a jump, for "bus" all that a restore holds."""
+        if scope == "bus":
+            for held in sorted(self._copied):
+                await self.resume(*held, by=by)
+            return
         self._store.clear_pause(scope, name, by=by)
+        self._discount_copied(scope, name)
         if scope == "target":
             self._lanes[name].gate.resume()
         elif scope == "route":
@@ -110,6 +131,12 @@ class Pauses:
             self._services.health("clock", "up", "")
             self.clock_held = ""
             self._hold_clock()
+
+    def _discount_copied(self, scope: str, name: str) -> None:
+        if (scope, name) in self._copied:
+            self._copied.remove((scope, name))
+            if not self._copied:
+                self._services.health("restore", "up", "")
 
     async def look_at_clock(self) -> None:
         """R12: after a jump of over an hour nothing expires, is forgotten or let go until a person, or the table,

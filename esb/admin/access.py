@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from esb.admin.question import NeedsBus
+from esb.store import Store
 from esb.store.bodies import Bodies
 from esb.store.work import Work
 
@@ -19,13 +20,13 @@ class Query(Protocol):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """`query` asks a function of esb.store.journal, .held or .reading; `act` runs one transaction and `copy` makes a
-    copy of the store in a folder, None where only reading is possible."""
+    """`query` asks a function of esb.store.journal, .held or .reading; `act` runs one transaction, None where only
+    reading is possible; `backup` copies the store into a folder."""
 
     query: Query
     bodies: Bodies
     act: Callable[[Callable[[Work], Any]], Awaitable[Any]] | None = None
-    copy: Callable[[Path], Awaitable[None]] | None = None
+    backup: Callable[[Path], Awaitable[None]] | None = None
 
     async def do(self, work: Callable[[Work], Any]) -> Any:
         """What the transaction returns, when it is on disk. Raises NeedsBus where only reading is possible."""
@@ -33,6 +34,17 @@ class Access(Struct, frozen=True, kw_only=True):
             raise NeedsBus("this changes the store: nothing but reading is possible here")
         return await self.act(work)
 
+    async def back_up(self, place: Path) -> None:
+        """A copy of the store in that folder. Raises NeedsBus where only reading is possible, StoreError."""
+        if self.backup is None:
+            raise NeedsBus("a copy is made by who has the store open")
+        await self.backup(place)
+
     async def content(self, data: bytes | None, file: str | None) -> bytes | None:
         """The bytes of a body that stands in its row or in a file; None when they were pruned."""
         return data if data is not None or file is None else await asyncio.to_thread(self.bodies.read, file)
+
+
+def access_to(store: Store) -> Access:
+    """All that a store in this process can do."""
+    return Access(query=store.query, act=store.act, bodies=store.bodies, backup=store.backup)

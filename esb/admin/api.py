@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from esb.admin.access import Access
+from esb.admin.access import access_to
 from esb.admin.control import Control
 from esb.admin.doors import DOORS, Door, Parameter, document
 from esb.admin.metrics import Metrics
@@ -121,9 +121,7 @@ async def page(control: Control, *, inline: bool = False) -> str:
 
 def control_of(bus: Bus) -> Control:
     """The control of a running bus."""
-    return Control(
-        bus.table, Access(query=bus.store.query, act=bus.store.act, bodies=bus.store.bodies, copy=bus.store.backup), bus
-    )
+    return Control(bus.table, access_to(bus.store), bus)
 
 
 async def question(door: Door, request: web.Request) -> Mapping[str, Any]:

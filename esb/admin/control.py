@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import time
@@ -82,6 +83,7 @@ class Control:
             "hash": self.table.hash,
             "problems": self._problems() if running else [],
             "log_lines_lost": _lost_lines() if running else 0,
+            "disk_free": shutil.disk_usage(self.table.data).free,
             "routes": [self._route(name, books.get(name), pauses) for name in self.table.routes],
             "targets": [self._target(name, figures.get(name), pauses) for name in self._targets(figures)],
         }
@@ -245,7 +247,7 @@ class Control:
         pause = kept if lane is None else lane.gate.pause
         if pause is not None:
             done = await self._query(journal.last_action, "pause", f"target {name}")
-            by = pause.by if pause.by in ("bus", "table") else "person"
+            by = pause.by if pause.by in ("bus", "table", "restore") else "person"
             return Halt(by, pause.reason, None if done is None or by == "table" else done.at, pause.until)
         if bus is None:
             return Halt("stopped", "")
@@ -300,7 +302,7 @@ class Control:
     async def resume(self, ask: Mapping[str, Any]) -> Any:
         """Ends a pause."""
         bus, (scope, name) = self._running(), self._named(ask)
-        if scope != "clock" and (off := self._spec(scope, name).off):
+        if scope in ("target", "route") and (off := self._spec(scope, name).off):
             raise BadRequest(f"{scope} {name} is off in the table ({off}): take off out of it, then restart the bus")
         await bus.pauses.resume(scope, name, by=str(ask.get("actor", "")))
         return {"resumed": f"{scope} {name}", "next": "esb status"}
@@ -310,10 +312,22 @@ class Control:
 
     def _named(self, ask: Mapping[str, Any]) -> tuple[str, str]:
         scope, name = str(ask["scope"]), str(ask.get("name", ""))
-        known: Mapping[str, Any] = {"target": self.table.targets, "route": self.table.routes, "clock": {"": None}}
+        known: Mapping[str, Any] = {
+            "target": self.table.targets, "route": self.table.routes, "clock": {"": None}, "bus": {"": None}
+        }  # fmt: skip
         if scope not in known:
-            raise BadRequest(f"{scope!r:.20} is no scope: target, route or clock")
+            raise BadRequest(f"{scope!r:.20} is no scope: {', '.join(known)}")
         return scope, question.named(scope, name, known[scope])
+
+    async def backup(self, ask: Mapping[str, Any]) -> Any:
+        """Copies the store as it is at one moment, bodies included, into a folder that is made."""
+        place = Path(str(ask["place"]))
+        if not place.is_absolute():
+            raise BadRequest("the place of a backup is an absolute path")
+        await self._access.back_up(place)
+        await self._access.do(lambda work: dead_letters.note(work, question.act(ask, "backup"), str(place)))
+        size = sum(item.stat().st_size for item in place.rglob("*") if item.is_file())
+        return {"backup": str(place), "bytes": size, "next": f"esb restore {place} (where no store is)"}
 
     async def probe(self, ask: Mapping[str, Any]) -> Any:
         """Reaches a target and logs in; sends nothing."""
@@ -341,16 +355,6 @@ class Control:
             "reply": None if reply is None else {"status": reply.status, "body": rows.body_json(reply.body)},
             "next": f"esb messages show {accepted.id}",
         }
-
-    async def backup(self, ask: Mapping[str, Any]) -> Any:
-        """A consistent copy of the store, made beside the running work."""
-        place = Path(str(ask["place"]))
-        if not place.is_absolute():
-            raise BadRequest(f"{str(place)!r:.80} is no absolute path")
-        if self._access.copy is None:
-            raise NeedsBus("a copy needs the store itself")
-        await self._access.copy(place)
-        return {"place": str(place), "next": f"esb restore {place}"}
 
     async def drain(self, ask: Mapping[str, Any]) -> Any:
         """Closes the sources and waits for what is under way; the process goes on to answer questions."""

@@ -64,8 +64,12 @@ _WHICH: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
 }
 _SOME: Final = tuple(Parameter(name, "query", schema) for name, (schema, _) in _WHICH.items() if name != "all")
 _SCOPE: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
-    "scope": ({"type": "string", "enum": ["target", "route", "clock"]}, True),
+    "scope": ({"type": "string", "enum": ["target", "route"]}, True),
     "name": (_TEXT, False),
+}
+_RESUMED: Final[Mapping[str, tuple[Mapping[str, Any], bool]]] = {
+    **_SCOPE,
+    "scope": ({"type": "string", "enum": ["target", "route", "clock", "bus"]}, True),
 }
 
 DOORS: Final[tuple[Door, ...]] = (
@@ -163,7 +167,14 @@ DOORS: Final[tuple[Door, ...]] = (
         path="/resume",
         about="Ends a pause",
         answer=Control.resume,
-        parameters=_in_body(**_SCOPE, **_WHO),
+        parameters=_in_body(**_RESUMED, **_WHO),
+    ),
+    Door(
+        method="POST",
+        path="/backup",
+        about="Copies the store, as of one moment, into a folder of the bus's machine that is made",
+        answer=Control.backup,
+        parameters=_in_body(place=(_TEXT, True), **_WHO),
     ),
     Door(
         method="POST",
@@ -183,13 +194,6 @@ DOORS: Final[tuple[Door, ...]] = (
             headers=({"type": "object", "additionalProperties": _TEXT}, False),
             name=(_TEXT, False),
         ),
-    ),
-    Door(
-        method="POST",
-        path="/backup",
-        about="A copy of the store in a new folder of the bus's machine",
-        answer=Control.backup,
-        parameters=_in_body(place=(_TEXT, True)),
     ),
     Door(method="POST", path="/drain", about="Closes the sources, waits for what is under way", answer=Control.drain),
 )

@@ -23,6 +23,7 @@ from esb.table.model import Table
 PATIENCE: Final = aiohttp.ClientTimeout(total=40)
 _ONE: Final = frozenset({"/inject"})
 """What goes to one worker, whichever answers."""
+COPIED_STOPPED: Final = "a bus with workers has several stores: stop it, and copy its whole folder"
 _IDENTITY: Final = (("book", "name"), ("name",), ("target",), ("component", "reason"))
 _SAMPLE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(\{(.*)\})? (\S+.*)")
 
@@ -45,6 +46,8 @@ def merged(answers: Sequence[Any]) -> Any:
 
 
 def _named(name: str, values: Sequence[Any]) -> Any:
+    if name == "disk_free":
+        return min(values)
     if name == "oldest":
         return min((item for item in values if item), default=None)
     if name == "messages" and all(isinstance(item, list) for item in values):
@@ -91,6 +94,8 @@ class Group:
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
         """Status and answer of all; `absent` names the workers that did not answer. One that knows nothing of a thing
         says nothing where another one knows it."""
+        if path == "/backup" and len(self.sockets) > 1:
+            return 400, {"title": COPIED_STOPPED, "status": 400, "code": "C400"}
         only = path.split("?")[0] in _ONE
         found = await self._one(method, path, body) if only else await self._all(method, path, body)
         absent = [name for name, (status, _) in found.items() if not status]

@@ -44,6 +44,8 @@ class Metrics:
         self._parked = Gauge("esb_parked", "Parked deliveries", ["target"], registry=registry)
         self._open = Gauge("esb_open_messages", "Messages that are not closed", by_route, registry=registry)
         self._lost = Gauge("esb_log_lines_lost", "Log lines that could not be written", registry=registry)
+        self._disk = Gauge("esb_disk_free_bytes", "Bytes left on the disk of the store", registry=registry)
+        self._problem = Gauge("esb_problem", "1 for what is not well, as in /ready", ["component"], registry=registry)
         self._routes: dict[str, tuple[Any, Any]] = {}
         self._pairs: dict[tuple[str, str], tuple[Any, Any, Any]] = {}
 
@@ -93,6 +95,10 @@ class Metrics:
             oldest = target["oldest"]
             age = 0.0 if oldest is None else max(time() - datetime.fromisoformat(oldest).timestamp(), 0.0)
             self._oldest.labels(name).set(age)
+        self._disk.set(status["disk_free"])
+        self._problem.clear()
+        for problem in status["problems"]:
+            self._problem.labels(problem["component"]).set(1)
         self._lost.set(status["log_lines_lost"])
         for route in status["routes"]:
             self._open.labels(route["name"]).set(route["open"])

@@ -47,6 +47,7 @@ _HALTS: Mapping[str, tuple[str, str]] = {
     "off": ("the target is off in the table: {reason}", "take off out of [target.{name}], then restart the bus"),
     "table": ("paused in the table: {reason}", "esb resume target {name}"),
     "bus": ("paused by the bus: {reason}", "mend it and esb resume target {name}; a probe resumes it by itself"),
+    "restore": ("paused: {reason}", "esb resume bus; esb resume target {name} lets this one go alone"),
     "person": ("paused: {reason}", "esb resume target {name}"),
     "down": ("the target is down: {reason}", "it is opened again by itself; esb probe {name} tells whether it answers"),
     "stopped": ("the bus is not running", "esb run"),

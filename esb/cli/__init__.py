@@ -30,11 +30,11 @@ COMMANDS = {
     "resume": "act:resume",
     "drain": "act:drain",
     "probe": "act:probe",
+    "backup": "copies:backup",
+    "restore": "copies:restore",
     "plugin": "plugin:plugin",
     "key": "secrets:key",
     "secrets": "secrets:secrets",
-    "backup": "backup:backup",
-    "restore": "backup:restore",
     "doctor": "doctor:doctor",
 }
 ABOUT = {
@@ -60,11 +60,11 @@ ABOUT = {
     "resume": "Let a target or a route go on",
     "drain": "Close the sources, finish what is under way",
     "probe": "Reach a target, send nothing",
+    "backup": "Copy the store while the bus runs",
+    "restore": "Put a backup in place",
     "plugin": "List, write and check plugins",
     "key": "Make API keys",
     "secrets": "List secrets, never their values",
-    "backup": "Copy the store while the bus runs",
-    "restore": "Make the store of a copy",
     "doctor": "Look over machine, table and store",
 }
 

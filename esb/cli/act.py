@@ -48,12 +48,12 @@ def pause(scope: str, name: str, reason: str, until: str | None, file: Path | No
 
 
 @click.command(epilog="Example: esb resume target erp")
-@click.argument("scope", type=click.Choice(["target", "route", "clock"]))
+@click.argument("scope", type=click.Choice(["target", "route", "clock", "bus"]))
 @click.argument("name", default="")
 @table_option
 @json_option
 def resume(scope: str, name: str, file: Path | None, as_json: bool) -> None:
-    """Let a target or a route go on; `esb resume clock` after the clock jumped."""
+    """Let a target or a route go on; `esb resume clock` after the clock jumped, `esb resume bus` after a restore."""
     answer = ask(file, "POST", "/resume", {"scope": scope, "name": name}, local=False)
     show(answer, as_json, lambda said: click.echo(f"resumed {said['resumed']}"))
     then(answer)

@@ -49,6 +49,8 @@ class Answered(EsbError):
         self.code = code
 
 
+PATIENCE = {"/backup": None}
+"""Seconds that an answer may take where that is not five minutes; None: as long as it takes."""
 USAGE = ("C400", "C420")
 """What the bus answers to a question that makes no sense: a wrong name, a time that is none."""
 
@@ -177,13 +179,14 @@ async def _over_http(table: Table, method: str, path: str, asked: Mapping[str, A
     sent, rest = _placed(path, asked)
     content: dict[str, Any] = {"json": rest} if method == "POST" else {"params": _query(rest)}
     headers = {}
+    timeout = aiohttp.ClientTimeout(total=PATIENCE.get(path, 300))
     if not unix and table.bus.admin_key is not None:
         from esb.secrets import Secrets
 
         headers["Authorization"] = f"Bearer {Secrets(table.secrets, table.folder).read(table.bus.admin_key)}"
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session,
             session.request(method, base + sent, **content) as answer,
         ):
             return _answer(answer.status, await answer.read())
@@ -233,13 +236,15 @@ def _query(rest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, Any]) -> Any:
     """A stopped bus: read-only for questions, the store itself for acts; all stores where it ran with workers."""
-    from esb.admin.group import merged
-    from esb.admin.question import NotFound
+    from esb.admin.group import COPIED_STOPPED, merged
+    from esb.admin.question import BadRequest, NotFound
     from esb.cli.workers import stores
 
     found = stores(table.data)
     if not found:
         raise ConnectionError(f"it never ran here: there is no store in {table.data}")
+    if path == "/backup" and len(found) > 1:
+        raise BadRequest(COPIED_STOPPED)
     answers: list[Any] = []
     unknown: NotFound | None = None
     for data in found.values():
@@ -253,7 +258,7 @@ async def _in_store(table: Table, method: str, path: str, asked: Mapping[str, An
 
 
 async def _in_one(table: Table, method: str, path: str, asked: Mapping[str, Any]) -> Any:
-    from esb.admin.access import Access
+    from esb.admin.access import Access, access_to
     from esb.admin.control import Control
     from esb.admin.doors import DOORS
     from esb.clock import SystemClock
@@ -271,8 +276,7 @@ async def _in_one(table: Table, method: str, path: str, asked: Mapping[str, Any]
             return await door.answer(Control(table, access, None), asked)
     try:
         async with open_store(table.data, clock=SystemClock()) as store:
-            access = Access(query=store.query, act=store.act, bodies=store.bodies, copy=store.backup)
-            return await door.answer(Control(table, access, None), asked)
+            return await door.answer(Control(table, access_to(store), None), asked)
     except StoreLocked as error:
         raise ConnectionError(str(error)) from error
 

@@ -20,9 +20,10 @@ NEWEST = 10
 @table_option
 @json_option
 @click.option("--html", is_flag=True, help="Print the status page, complete in one file.")
-def status(file: Path | None, as_json: bool, html: bool) -> None:
+@click.option("--running", is_flag=True, help="End with 3 when the bus does not run, for a health check.")
+def status(file: Path | None, as_json: bool, html: bool, running: bool) -> None:
     """Routes, targets, what waits, what is wrong."""
-    answer = ask(file, "GET", "/status")
+    answer = ask(file, "GET", "/status", local=not running)
     if html:
         from esb.admin.pages import status_page
 

@@ -16,7 +16,7 @@ from esb.cli import ABOUT, esb
 GROUPS: Final = {
     "Without a bus": (
         "They need a table at most.",
-        ("init", "check", "test", "explain", "eval", "convert", "plugin", "key", "secrets", "doctor", "restore"),
+        ("init", "check", "test", "explain", "eval", "convert", "plugin", "key", "secrets", "doctor"),
     ),
     "Looking": (
         "They ask the running bus over its admin address, and read the store of a stopped one.",
@@ -25,7 +25,11 @@ GROUPS: Final = {
     "Acting": (
         "Each is written to the journal of actions with who did it and why. `now`, `release`, `replay`, `discard` and "
         "`edit`\nwork on a stopped bus too; the others need a running one.",
-        ("run", "send", "now", "reclaim", "pause", "resume", "drain", "probe", "backup"),
+        ("run", "send", "now", "reclaim", "pause", "resume", "drain", "probe"),
+    ),
+    "Backup": (
+        "What is in the store; the table, its folders and its secrets are files of yours.",
+        ("backup", "restore"),
     ),
     "What waits for a person": (
         "Lists read the store of a stopped bus too. `parked` and `quarantine` have the same verbs as `dead`, without "

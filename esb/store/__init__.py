@@ -13,6 +13,7 @@ from esb.clock import Clock
 from esb.errors import StoreCorrupt, StoreError
 from esb.store.account import Account
 from esb.store.backlog import Backlog, Limits, Room
+from esb.store.backup import Restored, restore
 from esb.store.bodies import Bodies
 from esb.store.connection import Connection
 from esb.store.dead_letters import Act, Acted
@@ -140,9 +141,11 @@ __all__ = [
     "Limits",
     "Opened",
     "Reader",
+    "Restored",
     "Room",
     "Store",
     "Which",
     "open_reader",
     "open_store",
+    "restore",
 ]

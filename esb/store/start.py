@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from esb.clock import Clock, SystemClock
 from esb.errors import StoreCorrupt
-from esb.store import dead_letters, opening, reading
+from esb.store import copies, dead_letters, opening, reading
 from esb.store.inflight import Inflight, mark_of, row_of
 from esb.store.rows import Numbers
 from esb.store.work import Work
@@ -56,7 +56,7 @@ def begin(db: sqlite3.Connection, folder: Path, ring: Inflight, clock: Clock, nu
     Raises StoreCorrupt: the file is kept, nothing is accepted.
     """
     file = folder / opening.FILE
-    clean, node, generation = db.execute("SELECT clean, id, generation FROM node").fetchone()
+    clean = db.execute("SELECT clean FROM node").fetchone()[0]
     small = file.stat().st_size <= opening.CHECK_UP_TO
     if not clean:
         log.warning("the last end was not clean%s", ": checking the file" if small else "")
@@ -75,9 +75,11 @@ def begin(db: sqlite3.Connection, folder: Path, ring: Inflight, clock: Clock, nu
     work = Work(db, numbers, clock.now())
     poisoned = 0 if clean else _count_crashes(work, ring)
     _follow_back(work)
+    copies.take_over(work)
     write_seen(work)
     db.execute("UPDATE node SET clean = 0")
     db.execute("COMMIT")
+    node, generation = db.execute("SELECT id, generation FROM node").fetchone()
     now = clock.now()
     crashes = {key: n for key, n in reading.crashes(db, now - REMEMBERED["claim"]).items() if key[0] == "claim"}
     crashes |= {key: n for key, n in reading.crashes(db, now - REMEMBERED["body"]).items() if key[0] == "body"}

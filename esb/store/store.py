@@ -405,7 +405,7 @@ class Store:
     async def backup(self, place: Path) -> None:
         """A consistent copy while the bus runs, bodies included, in a folder that is made. Raises StoreError."""
         with self.bodies.held():
-            await asyncio.to_thread(back_up, self.folder, place)
+            await asyncio.to_thread(back_up, self.folder, place, self.clock.now())
 
 
 def _parking(target: str) -> Callable[[Work], int]:

@@ -1,7 +1,7 @@
 """Two small HTTP targets for the demo: a shop that takes orders and remembers them by delivery id, and a ledger.
 
-usage: targets.py SHOP_PORT LEDGER_PORT   (GET /taken answers what was taken; the shop says 422 to customer "unknown"
-until POST /learn)"""
+usage: targets.py SHOP_PORT LEDGER_PORT [HOST]   (a port 0: not that one; GET /taken answers what was taken; the shop
+says 422 to customer "unknown" until POST /learn)"""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Shop:
         return web.Response(text="taken")
 
 
-async def main(shop_port: int, ledger_port: int) -> None:
+async def main(shop_port: int, ledger_port: int, host: str = "127.0.0.1") -> None:
     """Serves both until the process is ended."""
     for port, picky in ((shop_port, True), (ledger_port, False)):
         if port:
             runner = web.ServerRunner(web.Server(Shop(picky).handle))
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", port).start()
+            await web.TCPSite(runner, host, port).start()
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -160,6 +160,15 @@ def test_the_admin_page(reader: Reader) -> None:
     walk(DOCS / "admin.md", reader, {})
 
 
+def test_the_page_of_backups(reader: Reader) -> None:
+    reader.ports = {"8080": free_port()}
+
+    def in_the_shop() -> None:
+        reader.folder = reader.folder / "shop"
+
+    walk(DOCS / "upgrade-and-backup.md", reader, {2: in_the_shop})
+
+
 def test_every_page_with_commands_is_typed_by_a_test() -> None:
     """A page with a block of commands has its test above, or is typed elsewhere, or its lines are in the short list."""
     here = Path(__file__).read_text()

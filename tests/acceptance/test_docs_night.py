@@ -23,13 +23,14 @@ ENDS = {
     "esb doctor": 1,
     "esb doctor --json": 1,
     "esb probe TARGET": 1,
+    "esb restore nightly": 3,
+    "esb restore SRC": 3,
     "esb dead list --fail-if-any": 1,
     "esb reclaim erp": 2,
-    "esb restore plant-1.copy": 1,
     'esb key new partners "Smith, Jones"': 2,
 }
-"""What does not end with 0 in such a night: something is wrong, a target is away, something is dead, and the name that a
-page shows as wrong; this night is embedded."""
+"""What does not end with 0 in such a night: something is wrong, a target is away, something is dead, the name that a page
+shows as wrong, a restore over the store that is there, and a broker where there is none."""
 NOT_HERE = {
     "esb run": "the bus runs; every other test of documents begins with it",
     "esb run -f routes.toml": "the same",
