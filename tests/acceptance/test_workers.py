@@ -76,7 +76,8 @@ class Crew:
                 async with aiohttp.ClientSession(connector=connector) as session:
                     yield session
             finally:
-                assert self.house.stop(30) == 0, self.house.tail()
+                # In a thread: the targets answer while the workers finish.
+                assert await asyncio.to_thread(self.house.stop, 30) == 0, self.house.tail()
 
     async def until(self, true: Any, seconds: float = 20) -> None:
         async with asyncio.timeout(seconds):
