@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack
+import threading
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import click
@@ -137,6 +138,8 @@ async def _serve(table: Table, registry: Registry, crew: Crew | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, ended)
+    if crew is not None:
+        threading.Thread(target=_until_alone, args=(loop, ended), name="supervisor", daemon=True).start()
     for plugin in registry.plugins:
         if plugin.refused:
             log.warning("the plugin %s was left out: %s", plugin.name, plugin.refused)
@@ -152,6 +155,16 @@ async def _serve(table: Table, registry: Registry, crew: Crew | None) -> int:
         drained = await bus.drain()
         log.info("drained" if drained else "not all was finished in time: it goes on at the next start")
     return 0
+
+
+def _until_alone(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    """A worker whose supervisor is gone, which its input tells, finishes what is under way and ends: another supervisor
+    starts its own."""
+    while os.read(0, 4096):
+        pass
+    log.error("the supervisor is gone: this worker ends")
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(ended.set)
 
 
 def _settle_garbage() -> None:

@@ -96,8 +96,9 @@ class Supervisor:
         while not self._ended.is_set():
             begun = loop.time()
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "esb.cli", *self._words, "--worker", f"{number}/{self._count}"
-            )
+                sys.executable, "-m", "esb.cli", *self._words, "--worker", f"{number}/{self._count}",
+                stdin=asyncio.subprocess.PIPE,
+            )  # fmt: skip
             self._processes[number] = process
             code = await process.wait()
             if self._ended.is_set():

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from cluster_run import ClusterRun, Event
 from rabbit import Rabbit, cluster, rabbit
+
+SABOTAGE = """
+import sys
+from esb.inbox import Inbox
+
+honest = Inbox.arrived
+
+async def early(self, frame):
+    await self._broker.acknowledge(frame)
+    await honest(self, frame)
+
+Inbox.arrived = early
+from esb.cli import main
+sys.argv[:1] = ["esb", "run"]
+main()
+"""
 
 
 def killing(*names: str) -> Event:
@@ -34,6 +52,16 @@ async def test_twenty_four_kills_of_the_nodes_lose_nothing(broker: Rabbit, tmp_p
     await run.run([killing("a"), killing("b"), killing("a", "b")] * 6)
     print(f"acknowledged {len(run.acknowledged)}, events {run.events}")
     run.judge(500)
+    assert len({json.loads(bodies[0])["key"] for bodies in run.peers["two"].bodies.values()}) >= 100
+
+
+@pytest.mark.timeout(120)
+async def test_the_harness_catches_a_build_that_acknowledges_frames_before_their_outcome(
+    broker: Rabbit, tmp_path: Path
+) -> None:
+    run = ClusterRun(tmp_path, broker.url, program=(sys.executable, "-c", SABOTAGE))
+    await run.run([killing("a", "b")] * 4, patience=5)
+    assert run.lost()
 
 
 @pytest.mark.timeout(240)

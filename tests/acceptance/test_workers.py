@@ -222,3 +222,22 @@ async def test_a_worker_that_does_not_answer_is_said(tmp_path: Path) -> None:
         )
         assert "no answer of worker 2" in done.stderr
         await crew.until(crew.whole)
+
+
+async def test_workers_end_with_their_supervisor_and_the_next_one_starts_its_own(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, 2)
+    async with crew.running() as session:
+        before = crew.pids()
+        crew.house.kill()
+
+        async def ended() -> bool:
+            return not any(Path(f"/proc/{pid}/stat").exists() for pid in before.values())
+
+        await crew.until(ended)
+        crew.house.start()
+        await crew.house.ready(crew.port)
+        await crew.until(crew.whole)
+        assert set(crew.pids().values()).isdisjoint(before.values())
+        status, _ = await crew.post(session, "orders", id=1)
+        assert status == 202
+        await crew.settled()

@@ -409,7 +409,11 @@ def _typed(words: list[str], folder: Path, env: dict[str, str]) -> subprocess.Co
 def test_the_wheelhouse_is_made_and_installed_as_the_page_says() -> None:
     """`make wheelhouse` gets what the lock has, hashes checked, and esb's wheel; the page's lines install just that."""
     done = subprocess.run(
-        ["make", "-n", "-o", ".venv/.run", "wheelhouse"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", "-o", ".venv/.run", "wheelhouse"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     clean, download, wheel, lock = done.stdout.splitlines()
     assert clean == "rm -rf dist/wheelhouse"
